@@ -52,7 +52,7 @@ def grouped(
     digits: Mapping[str, Digit] | None = None,
     in_order: bool = False,
 ) -> pl.LazyFrame:
-    """Return one row per group of rows with equal values: these, and what expressions make of the rows.
+    """Return one row per group of rows with equal values: the values, and the expressions over its rows.
 
     Parameters
     ----------
@@ -203,7 +203,7 @@ def _size(digits: Sequence[Digit]) -> int:
 
 
 def _packed(digits: Sequence[Digit], bits: int) -> pl.Expr:
-    """Return digits as one number of so many bits, which they fit into; where it overflows it begins at its other end."""
+    """Return digits as one number of so many bits, which they fit into. Numbers past the largest wrap around to the least."""
     dtype = pl.Int64() if bits == 64 else pl.Int128()
 
     def literal(number: int) -> pl.Expr:

@@ -21,6 +21,7 @@ from lazypipe.run.maintenance import vacuum_dataset, vacuum_pipeline
 from lazypipe.run.rewrites import record_rollback
 from lazypipe.spec import loader, model
 from lazypipe.spec.model import Fault
+from lazypipe.spec.moment import age
 from lazypipe.storage.datasets.dataset import Dataset
 from lazypipe.storage.datasets.log import DELTA
 
@@ -202,12 +203,9 @@ def vacuum(
     list of str
         The deleted files.
     """
-    try:
-        age: timedelta = model.Param("duration").parse(older_than)
-    except ValueError as error:
-        raise LazypipeError(f"older_than: {error}") from None
+    older_than = age(older_than, "older_than")
     if isinstance(target, str | os.PathLike):
         dataset = Dataset(target, storage_options)
-        return vacuum_dataset(dataset, keep=keep, older_than=age, now=now, dry_run=dry_run)
+        return vacuum_dataset(dataset, keep=keep, older_than=older_than, now=now, dry_run=dry_run)
     _refuse(storage_options)
-    return vacuum_pipeline(target, keep=keep, older_than=age, now=now, dry_run=dry_run)
+    return vacuum_pipeline(target, keep=keep, older_than=older_than, now=now, dry_run=dry_run)

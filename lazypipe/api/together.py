@@ -70,11 +70,11 @@ class Unread:
 
 
 def definitions(given: Iterable[Pipeline | Plan | Unread]) -> list[model.Pipeline]:
-    """Return what each of them says, as far as that is known."""
+    """Return the definition behind each; of one that is wrong, as much as could be read."""
     return [p if isinstance(p, Pipeline) else p.pipeline for p in given]
 
 
-def order_of(given: Sequence[Pipeline | Plan | Unread], outputs: Sequence[str] = ()) -> Order:
+def order_of(given: Sequence[Pipeline | Plan | Unread], outputs: Sequence[str]) -> Order:
     """Return in which order definitions run; see ``Order.of``.
 
     Raises
@@ -299,8 +299,8 @@ def _run(
     return result
 
 
-def not_begun(file: str | Path, error: LazypipeError, *, outputs: Collection[str] = ()) -> tuple[str, ...]:
-    """Have the ledger of a definition say that a run of it did not begin, and why; return what is to be told of that."""
+def not_begun(file: str | Path, error: LazypipeError, *, outputs: Collection[str]) -> tuple[str, ...]:
+    """Record in a definition's ledger that a run did not begin, and why; return warnings about the recording."""
     now, given = datetime.now(UTC), _read(file)
     pipeline = given.pipeline if isinstance(given, Unread) else given
     result = RunResult(run_id(now), pipeline.name, now, 0.0, {}, (), "", error=error)
@@ -333,7 +333,7 @@ def _recorded(
 
 
 def _written(plan: Plan) -> list[_Written]:
-    """Return the outputs of a plan with their columns; keys that it removes from those of others are none."""
+    """Return the outputs of a plan with their columns, without outputs that only delete keys."""
     return [
         (output, {n: dtype_name(t) for n, t in written_schema(output, plan.schema(output.stage)).items()})
         for output in plan.outputs.values()

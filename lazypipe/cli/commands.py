@@ -160,7 +160,7 @@ def and_others(given: Sequence[str]) -> tuple[list[str], list[str]]:
 def plans(
     files: Sequence[str], options: argparse.Namespace, asked: Mapping[str, Iterable[str]] | None = None
 ) -> list[lp.Plan | LazypipeError]:
-    """Return the definitions compiled, or what is wrong with them; each gets those of the parameters given that it has.
+    """Compile definitions, each with those of the given parameters that it declares; return the plans, or what is wrong with them.
 
     ``asked`` are the outputs that are wanted of each, by the names of the pipelines. Default: all.
     """
@@ -191,7 +191,7 @@ def read_each(files: Sequence[str]) -> list[lp.Pipeline | LazypipeError]:
 
 
 def as_far_as_read(files: Sequence[str]) -> list[lp.Pipeline | Unread]:
-    """Return definitions, read; of those that are wrong what can be told of them all the same."""
+    """Read definitions; those with mistakes are returned as ``Unread``, with as much as is known of them."""
     from lazypipe.api.together import Unread
 
     found = zip(files, read_each(files), strict=True)

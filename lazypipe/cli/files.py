@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from datetime import timedelta
 
 import lazypipe as lp
 from lazypipe.cli.commands import (
@@ -60,20 +59,17 @@ def add(commands: Commands) -> None:
 
 def _vacuum(options: argparse.Namespace) -> int:
     from lazypipe.run.maintenance import outlook
-    from lazypipe.spec.model import Param
+    from lazypipe.spec.moment import age
     from lazypipe.storage.datasets.dataset import Dataset
 
     if options.keep < 1:
         raise lp.LazypipeError(f"--keep {options.keep} is less than 1; keep 1 or more: one must stay in force")
-    try:
-        age: timedelta = Param("duration").parse(options.older_than)
-    except ValueError as error:
-        raise lp.LazypipeError(f"--older-than: {error}") from None
+    older_than = age(options.older_than, "--older-than")
     target = loaded(options.target) if is_definition(options.target) else options.target
     place = storage_options(options)
     found = outlook(Dataset(target, place) if isinstance(target, str) else target, options.keep)
     deleted = lp.vacuum(
-        target, keep=options.keep, older_than=age, dry_run=options.dry_run, storage_options=place or None
+        target, keep=options.keep, older_than=older_than, dry_run=options.dry_run, storage_options=place or None
     )
     if not deleted and isinstance(target, str):
         Dataset(target, place).read()  # which says so if there is no dataset

@@ -132,7 +132,7 @@ def _rollback(options: argparse.Namespace) -> int:
 
 
 def _of(target: str) -> str | lp.Pipeline:
-    """Return whose ledger is asked for: of a definition, of those in a folder, which must have one in common, or that at a URI."""
+    """Return whose ledger is asked for: a definition's, the one that all definitions of a folder share, or the one at a URI."""
     there = sorted(p for p in Path(target).iterdir() if is_definition(p.name)) if Path(target).is_dir() else []
     if not there or any(p.stem.isdecimal() for p in there):  # such are records
         return loaded(target) if is_definition(target) else target

@@ -104,7 +104,7 @@ def _is_made_by_us(thing: type) -> bool:
 
 
 def _members(thing: type) -> Iterator[tuple[str, Any]]:
-    """Yield the public members of a class, and of those of ours that it is made of."""
+    """Yield the public members of a class, including those inherited from lazypipe's own classes."""
     seen = set()
     for of in thing.__mro__:
         for name, member in vars(of).items() if of.__module__.startswith("lazypipe") else ():

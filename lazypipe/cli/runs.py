@@ -305,7 +305,7 @@ def _plan(options: argparse.Namespace) -> int:
 
 
 def _plan_all(options: argparse.Namespace, files: Sequence[str]) -> int:
-    """Say what runs of several definitions would do; what one would write, those behind it do not know yet."""
+    """Print what runs of several definitions would do, given what is there now: what an earlier one would write is not known to later ones."""
     from lazypipe.api.together import definitions, held_up, order_of
 
     read = as_far_as_read(files)

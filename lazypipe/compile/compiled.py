@@ -78,7 +78,7 @@ class CompiledPipeline:
         return f"<{type(self).__name__} {self.pipeline.name}: {ahead}; outputs: {', '.join(self.outputs) or 'none'}>"
 
     def __getstate__(self) -> dict[str, Any]:
-        """What it is, without what was found out of that: so it goes to other processes."""
+        """The fields alone, without cached properties: what other processes are sent."""
         return {f.name: getattr(self, f.name) for f in fields(self)}
 
     def schema(self, name: str) -> pl.Schema:
@@ -228,7 +228,7 @@ class CompiledPipeline:
         return {}
 
     def _rules(self, name: str, now: datetime = EPOCH) -> tuple[Check, ...]:
-        """Return the checks of a source or stage as they are at one time for all, so that they are others only if rules are."""
+        """Return the checks of a source or stage as compiled for one fixed time, so that they differ between runs only if the rules do."""
         node = self.nodes[name]
         written = self.pipeline.sources.get(name) or self.pipeline.stages.get(name)
         if written is None or not written.gate:
@@ -283,7 +283,7 @@ class CompiledPipeline:
         return frozenset(c for c, tags in self._tags.get(name, {}).items() if "pii" in tags)
 
     def share_place(self, one: str, other: str) -> bool:
-        """Whether two outputs are of one dataset, as where one takes keys out of what the other writes."""
+        """Whether two outputs write to one dataset, as where one removes keys from what the other writes."""
         return self.outputs[one].to.rstrip("/") == self.outputs[other].to.rstrip("/")
 
     def explain(self, name: str, kind: Kind = "optimized") -> str:

@@ -118,7 +118,7 @@ def _circle(pipelines: Sequence[Pipeline], waits: Mapping[int, Sequence[Feed]]) 
 
 
 def _asked(pipelines: Sequence[Pipeline], found: Sequence[Feed], outputs: Sequence[str]) -> dict[int, frozenset[str]]:
-    """Return which outputs of which definitions are to be made: those of the names given, and of others what these are made of."""
+    """Return which outputs of each definition are to be made: those that are named, and those of other definitions that they are made of."""
     for name in outputs:
         if not any(name in p.outputs for p in pipelines):
             known = [o for p in pipelines for o in p.outputs]

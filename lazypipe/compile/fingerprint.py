@@ -128,7 +128,7 @@ def _ahead(parts: Parts, node: Node, states: Mapping[str, State]) -> State:
 
 
 def _through(node: Node, nodes: Mapping[str, Node], state: State, leaves: Mapping[str, State], start: int = 0) -> State:
-    """Return what is known of rows after a stage's steps, from one of them on."""
+    """Return the state of rows after a stage's steps, beginning with step ``start``."""
     state = _over(node, state, leaves, start, len(node.steps))
     if node.shape is not None:
         shape = node.shape

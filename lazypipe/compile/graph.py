@@ -96,7 +96,7 @@ def build(pipeline: Pipeline, faults: list[Fault]) -> Graph:
 def _operations(
     stage: Stage, known: Collection[str], faults: list[Fault]
 ) -> tuple[tuple[Operation, ...], list[tuple[str, Path]]]:
-    """Return the operations of a stage, up to the first that is wrong, and what all of them read besides, and where they say so."""
+    """Return a stage's operations up to the first that is wrong, and the further inputs that its operations name, each with its place."""
     built: list[Operation] = []
     refs: list[tuple[str, Path]] = []
     sound = True  # so far

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,37 @@ def _described(schema: Any, description: str) -> dict[str, Any]:
     return {"description": description, **schema}
 
 
-_DESCRIPTION = _described(_TEXT, "What it is for, in words.")
+def _text(description: str) -> dict[str, Any]:
+    return _described(_TEXT, description)
+
+
+def _flag(description: str) -> dict[str, Any]:
+    return {"description": description, "type": "boolean"}
+
+
+def _choice(description: str, values: Iterable[str]) -> dict[str, Any]:
+    return {"description": description, "enum": [*values]}
+
+
+def _count(description: str, minimum: int = 1) -> dict[str, Any]:
+    return {"description": description, "type": "integer", "minimum": minimum}
+
+
+def _number(description: str, **limits: float) -> dict[str, Any]:
+    return {"description": description, "type": "number", **limits}
+
+
+def _some(description: str, properties: dict[str, Any]) -> dict[str, Any]:
+    """Return an object of which at least one property is given."""
+    return _object(description, properties) | {"minProperties": 1}
+
+
+def _either(description: str, settings: dict[str, Any], short: dict[str, Any]) -> dict[str, Any]:
+    """Return what may be an object with settings, or something shorter; whoever began an object is told what is wrong with that."""
+    return {"description": description, "if": {"type": "object"}, "then": settings, "else": short}
+
+
+_DESCRIPTION = _text("What it is for, in words.")
 _OPTIONS = _described(
     {"type": "object"},
     "Credentials and settings of the storage, by the names of Polars (aws_access_key_id) or of fsspec (key); ${NAME} takes an environment variable.",
@@ -70,15 +101,15 @@ _CHANGES = ("fail", "evolve", "freeze", "discard_column", "discard_row")
 def _contract(new: dict[str, Any], change: str, missing: str) -> dict[str, Any]:
     """Return the properties of a contract, with what ``on_type_change`` and ``on_missing_column`` mean there."""
     words = {
-        "on_type_change": {"description": change, "enum": [*_CHANGES]},
-        "on_missing_column": {"description": missing, "enum": [*_CHANGES]},
+        "on_type_change": _choice(change, _CHANGES),
+        "on_missing_column": _choice(missing, _CHANGES),
     }
     declared = {
         "description": "A type, or a type with what to do about differences.",
         "type": ["string", "object"],
         "minLength": 1,
         "properties": {
-            "type": _described(_TEXT, "A type such as Int64, String, Date, Datetime(us, UTC)."),
+            "type": _text("A type such as Int64, String, Date, Datetime(us, UTC)."),
             "alias": _described(COLUMNS.schema, "Other names that the column may come by."),
             **words,
         },
@@ -94,14 +125,14 @@ def _contract(new: dict[str, Any], change: str, missing: str) -> dict[str, Any]:
 
 
 def _source_contract() -> dict[str, Any]:
-    new = {
-        "description": "What to do about a column that is not listed. ignore: take those of the first file, which all files "
+    new = _choice(
+        "What to do about a column that is not listed. ignore: take those of the first file, which all files "
         "must have; evolve: take those of any file, null where a file lacks them; discard_column: leave them out; "
         "discard_row: quarantine rows that have a value in one; freeze or fail: refuse the file. NDJSON is judged by the first "
         "10,000 lines of each file: a field, also of a struct, that no column takes is refused by its line, unless they are left out. "
         "Default: ignore.",
-        "enum": ["ignore", *_CHANGES],
-    }
+        ["ignore", *_CHANGES],
+    )
     change = (
         "What to do where a column has another type in a file, or a cell of CSV or NDJSON does not parse. fail: "
         "refuse the file; evolve: take the narrowest type that holds both without loss; freeze: cast, and fail where a value "
@@ -119,12 +150,12 @@ def _source_contract() -> dict[str, Any]:
 
 
 def _output_contract() -> dict[str, Any]:
-    new = {
-        "description": "What to do about a column of the stage that is neither listed nor in the commit before. fail or freeze: "
+    new = _choice(
+        "What to do about a column of the stage that is neither listed nor in the commit before. fail or freeze: "
         "refuse the pipeline; evolve: take it; discard_column: leave it out; discard_row: quarantine rows that have a value "
         "in it. Default: fail.",
-        "enum": [*_CHANGES],
-    }
+        _CHANGES,
+    )
     change = (
         "What to do where a column has another type than is listed, or than it has in the commit before. fail: refuse the "
         "pipeline; evolve: take the narrowest type that holds both without loss; freeze: cast, and publish nothing where a "
@@ -136,62 +167,58 @@ def _output_contract() -> dict[str, Any]:
         "pipeline; evolve: it is null; discard_column: it is null, counted as missing_column:<column>; discard_row: "
         "quarantine the rows. Default: fail."
     )
-    said = _object(
+    return _some(
         "What readers of the output rely on: the columns listed, and those of the commit before.",
         _contract(new, change, missing),
     )
-    return said | {"minProperties": 1}
 
 
 def _intake() -> dict[str, Any]:
     """Return the properties of a source that say how deliveries are taken in."""
-    count = {"type": "integer", "minimum": 1}
-    expect = _object(
+    expect = _some(
         "What makes a delivery whole; all that is said must hold.",
         {
-            "files": _described(count, "How many files there are."),
-            "at_least": _described(count, "How many files there are at the least."),
-            "marker": _described(
-                _TEXT,
+            "files": _count("How many files there are."),
+            "at_least": _count("How many files there are at the least."),
+            "marker": _text(
                 "Name, or pattern, of a file that stands in a folder, or in one above it, when the folder is whole, such as "
-                "_SUCCESS; with {name} in it each data file has its own, such as '{name}.done'.",
+                "_SUCCESS; with {name} in it each data file has its own, such as '{name}.done'."
             ),
-            "manifest": _described(
-                _TEXT,
+            "manifest": _text(
                 "Name, or pattern, of a file that lists the data files of its folder and those below, with sizes and checksums "
-                "(sha256, md5, blake3) where it has them: JSON, JSON lines, CSV with a header, or as sha256sum writes it.",
+                "(sha256, md5, blake3) where it has them: JSON, JSON lines, CSV with a header, or as sha256sum writes it."
             ),
-            "per": {
-                "description": "Whether files are counted in the whole source or in each folder. Default: source.",
-                "enum": ["source", "folder"],
-            },
+            "per": _choice(
+                "Whether files are counted in the whole source or in each folder. Default: source.",
+                ["source", "folder"],
+            ),
         },
     )
     return {
-        "detect": {
-            "description": "Whether a file with the size and stamp it had is taken for unchanged, or its content is hashed in "
+        "detect": _choice(
+            "Whether a file with the size and stamp it had is taken for unchanged, or its content is hashed in "
             "every run. Default: stamp.",
-            "enum": ["stamp", "content"],
-        },
-        "on_removed": {
-            "description": "What to do about a file that was read and is gone. delete: its rows go; ignore: they stay; fail stops "
-            "the run. Default: delete.",
-            "enum": ["ignore", "delete", "fail"],
-        },
-        "on_modified": {
-            "description": "What to do about a file that was read and has other content. reprocess: its rows are made anew; "
-            "ignore: they stay as they were; fail stops the run. Default: reprocess.",
-            "enum": ["reprocess", "fail", "ignore"],
-        },
-        "settle": _described(
-            _TEXT, "How long a file must not have been written to before it is read, such as 90s or 5m. Default: 0s."
+            ["stamp", "content"],
         ),
-        "expect": expect | {"minProperties": 1},
-        "on_partial": {
-            "description": "What to do about a delivery that is not whole. wait: leave it for a later run; fail stops the run. "
+        "on_removed": _choice(
+            "What to do about a file that was read and is gone. delete: its rows go; ignore: they stay; fail stops "
+            "the run. Default: delete.",
+            ["ignore", "delete", "fail"],
+        ),
+        "on_modified": _choice(
+            "What to do about a file that was read and has other content. reprocess: its rows are made anew; "
+            "ignore: they stay as they were; fail stops the run. Default: reprocess.",
+            ["reprocess", "fail", "ignore"],
+        ),
+        "settle": _text(
+            "How long a file must not have been written to before it is read, such as 90s or 5m. Default: 0s."
+        ),
+        "expect": expect,
+        "on_partial": _choice(
+            "What to do about a delivery that is not whole. wait: leave it for a later run; fail stops the run. "
             "Default: wait.",
-            "enum": ["wait", "fail"],
-        },
+            ["wait", "fail"],
+        ),
     }
 
 
@@ -201,125 +228,103 @@ def _time() -> dict[str, Any]:
         "How it is known up to which event time the source is complete: the latest event time of the files ahead of a file, less "
         "a delay, or what a column states. Each row gets the watermark that it came under as a column.",
         {
-            "delay": _described(
-                _TEXT, "How much later than the latest rows others may come, such as 90s or 2h. Default: 0s."
+            "delay": _text("How much later than the latest rows others may come, such as 90s or 2h. Default: 0s."),
+            "order": _choice(
+                "The order in which files came: that of their names, or of their stamps. Default: name.",
+                ["name", "stamp"],
             ),
-            "order": {
-                "description": "The order in which files came: that of their names, or of their stamps. Default: name.",
-                "enum": ["name", "stamp"],
-            },
             "column": _described(
                 COLUMN.schema,
                 "A column with the time at which a row came; the watermark then is that time less the delay.",
             ),
-            "marker": _described(
-                _TEXT,
+            "marker": _text(
                 "A file beside the data, or a glob of several, relative to this file, that says how far the source is: by the "
-                "time that stands in it, or by its name, as done/%Y-%m-%dT%H.ok. The watermark is the latest of them, less the delay.",
+                "time that stands in it, or by its name, as done/%Y-%m-%dT%H.ok. The watermark is the latest of them, less the delay."
             ),
-            "commit": {
-                "description": "Whether the dataset's own commits say it: up to where what it is made of is complete. Default: "
-                "false.",
-                "type": "boolean",
-            },
-            "heartbeat": _described(
-                _TEXT,
+            "commit": _flag(
+                "Whether the dataset's own commits say it: up to where what it is made of is complete. Default: false."
+            ),
+            "heartbeat": _text(
                 "A condition in SQL for rows that tell the time and nothing else, such as kind = 'ping': they move the watermark, "
-                "are counted, and go no further.",
+                "are counted, and go no further."
             ),
             "by": _described(COLUMN.schema, "A column whose values are partitions, each with a watermark of its own."),
             "as": _described(COLUMN.schema, "The name of the column with the watermark. Default: _watermark."),
-            "tolerance": _described(
-                _TEXT,
+            "tolerance": _text(
                 "How far after its file (or column) an event time may lie; one beyond that is no time, and moves nothing. "
-                "Default: 1d.",
+                "Default: 1d."
             ),
-            "idle_after": _described(
-                _TEXT,
-                "A partition that stood still for so long, by the clock of the runs, is not waited for. Default: it is waited for.",
+            "idle_after": _text(
+                "A partition that stood still for so long, by the clock of the runs, is not waited for. Default: it is waited for."
             ),
         },
     )
     return {
         "watermark": watermark,
-        "on_bad_time": {
-            "description": "What to do about a row whose event time is null or too far ahead. Default: keep.",
-            "enum": ["fail", "quarantine", "drop", "keep"],
-        },
+        "on_bad_time": _choice(
+            "What to do about a row whose event time is null or too far ahead. Default: keep.",
+            ["fail", "quarantine", "drop", "keep"],
+        ),
     }
 
 
 def _audit() -> dict[str, Any]:
-    modes = {
-        "description": "required: nothing is published that the ledger does not know of; recorded: a record that cannot be "
+    modes = _choice(
+        "required: nothing is published that the ledger does not know of; recorded: a record that cannot be "
         "written is told in the run's result; off: no records. Default: recorded.",
-        "enum": ["required", "recorded", "off"],
-    }
+        ["required", "recorded", "off"],
+    )
     settings = _object(
         "What is written down of each run, where, and by whom.",
         {
             "mode": modes,
-            "ledger": _described(
-                _TEXT,
-                "Folder of the ledger, which many pipelines may share; relative to this file. Default: <state>/ledger",
+            "ledger": _text(
+                "Folder of the ledger, which many pipelines may share; relative to this file. Default: <state>/ledger"
             ),
-            "key": _described(
-                _TEXT,
-                "A variable such as ${LEDGER_KEY} whose value signs each record, so that only who has it can write one.",
+            "key": _text(
+                "A variable such as ${LEDGER_KEY} whose value signs each record, so that only who has it can write one."
             ),
-            "actor": _described(
-                _TEXT, "Who runs it. Default: the environment variable LAZYPIPE_ACTOR, else the user of the machine."
+            "actor": _text(
+                "Who runs it. Default: the environment variable LAZYPIPE_ACTOR, else the user of the machine."
             ),
-            "hash": {
-                "description": "Of which files the content is hashed: those of this machine (local), or all, which reads remote "
+            "hash": _choice(
+                "Of which files the content is hashed: those of this machine (local), or all, which reads remote "
                 "ones once more. Default: local.",
-                "enum": ["local", "all"],
-            },
+                ["local", "all"],
+            ),
         },
     )
-    return {"description": settings["description"], "if": {"type": "object"}, "then": settings, "else": modes}
+    return _either(settings["description"], settings, modes)
 
 
 def _openlineage() -> dict[str, Any]:
     headers = {
         "description": "Further headers of requests, by name; ${NAME} takes an environment variable.",
         "type": "object",
-        "additionalProperties": _described(_TEXT, "The header's value."),
+        "additionalProperties": _text("The header's value."),
     }
-    said = _object(
+    return _some(
         "Where OpenLineage events about runs go; an endpoint that is away never stops a run.",
         {
-            "url": _described(
-                _TEXT,
+            "url": _text(
                 "Address of an OpenLineage endpoint such as https://marquez:5000, to which /api/v1/lineage is added if it has no "
-                "path; ${NAME} takes an environment variable.",
+                "path; ${NAME} takes an environment variable."
             ),
-            "api_key": _described(_TEXT, "Key sent as a bearer token, such as ${LINEAGE_KEY}."),
+            "api_key": _text("Key sent as a bearer token, such as ${LINEAGE_KEY}."),
             "headers": headers,
-            "namespace": _described(_TEXT, "Namespace of the job. Default: lazypipe."),
-            "file": _described(
-                _TEXT,
+            "namespace": _text("Namespace of the job. Default: lazypipe."),
+            "file": _text(
                 "File that events are appended to, one line of JSON each, relative to this file; in an object store, a folder "
-                "with a file per event.",
+                "with a file per event."
             ),
-            "spool": _described(
-                _TEXT,
+            "spool": _text(
                 "Local folder where events wait while the endpoint is away, relative to this file. Default: openlineage in the "
-                "state folder.",
+                "state folder."
             ),
-            "timeout": {
-                "description": "Seconds that one request may take. Default: 2.",
-                "type": "number",
-                "minimum": 0.01,
-            },
-            "attempts": {
-                "description": "How often sending an event is tried in a row. Default: 3.",
-                "type": "integer",
-                "minimum": 1,
-            },
+            "timeout": _number("Seconds that one request may take. Default: 2.", minimum=0.01),
+            "attempts": _count("How often sending an event is tried in a row. Default: 3."),
         },
     )
-    return said | {"minProperties": 1}
 
 
 def _workload() -> dict[str, Any]:
@@ -327,29 +332,21 @@ def _workload() -> dict[str, Any]:
     query = _object(
         "A query, and how often it is asked.",
         {
-            "sql": _described(_TEXT, "A SELECT over the output, by its name or as self."),
-            "weight": {
-                "description": "How often it is asked, next to the others. Default: 1.",
-                "type": "number",
-                "minimum": 0.001,
-            },
-            "selectivity": {
-                "description": "Which part of the rows goes through its filters, if that is known: between 0 and 1.",
-                "type": "number",
-                "minimum": 0.001,
-                "maximum": 1,
-            },
+            "sql": _text("A SELECT over the output, by its name or as self."),
+            "weight": _number("How often it is asked, next to the others. Default: 1.", minimum=0.001),
+            "selectivity": _number(
+                "Which part of the rows goes through its filters, if that is known: between 0 and 1.",
+                minimum=0.001,
+                maximum=1,
+            ),
         },
         ("sql",),
     )
-    sql = _described(_TEXT, "A SELECT over the output, by its name or as self.")
-    said = _object(
+    sql = _text("A SELECT over the output, by its name or as self.")
+    return _some(
         "What readers ask of the output, besides what this pipeline does: the layout is chosen for it.",
         {
-            "access": {
-                "description": "How it is used on the whole. Default: as most queries do.",
-                "enum": list(ACCESS),
-            },
+            "access": _choice("How it is used on the whole. Default: as most queries do.", ACCESS),
             "queries": {
                 "description": "What is asked, as SQL.",
                 "type": "array",
@@ -358,72 +355,60 @@ def _workload() -> dict[str, Any]:
             },
         },
     )
-    return said | {"minProperties": 1}
 
 
 def _panes() -> dict[str, Any]:
     """Return how an output tells what becomes of its windows."""
-    mode = {
-        "description": "What is told of a window that changes, in a dataset beside the output, named with __panes. accumulate: its new "
+    mode = _choice(
+        "What is told of a window that changes, in a dataset beside the output, named with __panes. accumulate: its new "
         "row. discard: what is to be added to what was told before. retract: its old row and its new one, with -1 and 1 as weight.",
-        "enum": ["accumulate", "discard", "retract"],
-    }
+        ["accumulate", "discard", "retract"],
+    )
     said = _object(
         "How what becomes of windows is told, in a dataset beside the output, named with __panes.",
         {
             "mode": mode,
-            "weight": _described(_TEXT, "With retract: the column with -1 and 1. Default: _weight."),
-            "index": _described(_TEXT, "A column for the number of the pane, from 0 for each window. Default: none."),
-            "timing": _described(
-                _TEXT,
-                "A column that says early, on_time or late: before, when or after the watermark passed the window's end. Default: none.",
+            "weight": _text("With retract: the column with -1 and 1. Default: _weight."),
+            "index": _text("A column for the number of the pane, from 0 for each window. Default: none."),
+            "timing": _text(
+                "A column that says early, on_time or late: before, when or after the watermark passed the window's end. Default: none."
             ),
         },
         ("mode",),
     )
-    return {"description": said["description"], "if": {"type": "object"}, "then": said, "else": mode}
+    return _either(said["description"], said, mode)
 
 
 def _maintenance() -> dict[str, Any]:
     """Return what an output says of when its files are to be written anew."""
-    said = _object(
+    return _some(
         "What a run mends of the output's files once it has published.",
         {
-            "small_files": {
-                "description": "Files of a partition may be smaller than half of their target, up to this number; then they are joined.",
-                "type": "integer",
-                "minimum": 1,
-            },
-            "dead_rows": {
-                "description": "Which part of the rows in its files may be dead, between 0 and 1; then they are written anew.",
-                "type": "number",
-                "minimum": 0.001,
-                "maximum": 1,
-            },
-            "overlap": {
-                "description": "How many files of a partition may hold the same values of what its layout orders rows by, on average; then they are put in order.",
-                "type": "number",
-                "minimum": 1,
-            },
-            "keep": {
-                "description": "How many versions are kept; files of older ones are deleted.",
-                "type": "integer",
-                "minimum": 1,
-            },
+            "small_files": _count(
+                "Files of a partition may be smaller than half of their target, up to this number; then they are joined."
+            ),
+            "dead_rows": _number(
+                "Which part of the rows in its files may be dead, between 0 and 1; then they are written anew.",
+                minimum=0.001,
+                maximum=1,
+            ),
+            "overlap": _number(
+                "How many files of a partition may hold the same values of what its layout orders rows by, on average; then they are put in order.",
+                minimum=1,
+            ),
+            "keep": _count("How many versions are kept; files of older ones are deleted."),
         },
     )
-    return said | {"minProperties": 1}
 
 
 def _gate() -> dict[str, Any]:
     """Return what a gate may be: rules, or rules with what they do by default."""
-    rules = {"description": "Rules on the rows.", "type": "array", "items": {"$ref": "#/$defs/rule"}}
-    action = {
-        "description": "What a violation does where its rule does not say. Default: fail.",
-        "enum": ["fail", "quarantine", "drop", "warn"],
-    }
+    rules: dict[str, Any] = {"description": "Rules on the rows.", "type": "array", "items": {"$ref": "#/$defs/rule"}}
+    action = _choice(
+        "What a violation does where its rule does not say. Default: fail.", ["fail", "quarantine", "drop", "warn"]
+    )
     with_action = _object("Rules, and what they do by default.", {"action": action, "rules": rules}, ("rules",))
-    return {"description": rules["description"], "if": {"type": "object"}, "then": with_action, "else": rules}
+    return _either(rules["description"], with_action, rules)
 
 
 def _read() -> dict[str, Any]:
@@ -431,25 +416,23 @@ def _read() -> dict[str, Any]:
     return _object(
         "How to read text files.",
         {
-            "separator": _described(_TEXT, "Field separator of CSV. Default: a comma."),
+            "separator": _text("Field separator of CSV. Default: a comma."),
             "quote": _described({"type": "string"}, "Quote character of CSV; empty for none. Default: a double quote."),
-            "header": _described({"type": "boolean"}, "Whether the first CSV row holds names. Default: true."),
+            "header": _flag("Whether the first CSV row holds names. Default: true."),
             "null_values": _described(
                 {"type": "array", "items": {"type": "string"}}, "Texts that mean null, besides an empty field."
             ),
-            "comment": _described(_TEXT, "Lines that start with this are passed over."),
-            "skip_rows": _described({"type": "integer", "minimum": 0}, "Lines before the header to pass over."),
-            "decimal_comma": _described(
-                {"type": "boolean"},
-                "Whether decimals are written 1,5. A number with a point does not fit then, unless thousands says what it is.",
+            "comment": _text("Lines that start with this are passed over."),
+            "skip_rows": _count("Lines before the header to pass over.", minimum=0),
+            "decimal_comma": _flag(
+                "Whether decimals are written 1,5. A number with a point does not fit then, unless thousands says what it is."
             ),
-            "thousands": {
-                "description": "The mark between thousands in numbers of columns that are declared as such: 1.234,50, 1,234.5, 1'234, 1 234. Default: none; such numbers do not fit.",
-                "enum": [".", ",", "'", " ", "_"],
-            },
-            "parse_dates": _described(
-                {"type": "boolean"},
-                "Whether undeclared columns that look like dates and times become such. Default: true.",
+            "thousands": _choice(
+                "The mark between thousands in numbers of columns that are declared as such: 1.234,50, 1,234.5, 1'234, 1 234. Default: none; such numbers do not fit.",
+                [".", ",", "'", " ", "_"],
+            ),
+            "parse_dates": _flag(
+                "Whether undeclared columns that look like dates and times become such. Default: true."
             ),
         },
     )
@@ -470,16 +453,12 @@ def _source() -> dict[str, Any]:
                 {"type": ["string", "array"], "items": _TEXT, "minLength": 1, "minItems": 1},
                 "Path, URI or glob pattern, or a list of them, relative to this file; ${NAME} takes an environment variable.",
             ),
-            "format": {
-                "description": "Format of the files; dataset is a table that lazypipe writes, delta a Delta Lake table of anyone. "
+            "format": _choice(
+                "Format of the files; dataset is a table that lazypipe writes, delta a Delta Lake table of anyone. "
                 "Default: by their names, or by the log in the folder.",
-                "enum": [*FORMATS, "dataset", "delta"],
-            },
-            "version": {
-                "description": "Which version of a Delta table is read. Default: the last one.",
-                "type": "integer",
-                "minimum": 0,
-            },
+                [*FORMATS, "dataset", "delta"],
+            ),
+            "version": _count("Which version of a Delta table is read. Default: the last one.", minimum=0),
             "read": _read(),
             "storage_options": _OPTIONS,
             "event_time": _described(COLUMN.schema, "The column that says when a row happened."),
@@ -491,13 +470,13 @@ def _source() -> dict[str, Any]:
                 "additionalProperties": column,
             },
             "gate": _gate(),
-            "on_corrupt": {
-                "description": "What to do about a file that cannot be decoded (truncated, a garbage footer, wrong gzip, a broken "
+            "on_corrupt": _choice(
+                "What to do about a file that cannot be decoded (truncated, a garbage footer, wrong gzip, a broken "
                 "row or line that the contract does not discard): fail stops the run; skip leaves the whole file out, says so in the run's result, and tries it "
                 "again in the next run; quarantine_file also records it below state, and does not try it again until it is "
                 "delivered anew. Default: fail.",
-                "enum": ["fail", "quarantine_file", "skip"],
-            },
+                ["fail", "quarantine_file", "skip"],
+            ),
             **_intake(),
             **_time(),
             "description": _DESCRIPTION,
@@ -526,48 +505,46 @@ def _output() -> dict[str, Any]:
     return _object(
         "Where a stage's rows go.",
         {
-            "from": _described(_TEXT, "The stage (or source). Default: the output's own name."),
-            "to": _described(_TEXT, "Folder of the dataset, or file of the export, relative to this file."),
-            "format": {
-                "description": "dataset (a folder of Parquet files with a commit log), delta (a dataset that is a Delta Lake table "
+            "from": _text("The stage (or source). Default: the output's own name."),
+            "to": _text("Folder of the dataset, or file of the export, relative to this file."),
+            "format": _choice(
+                "dataset (a folder of Parquet files with a commit log), delta (a dataset that is a Delta Lake table "
                 "too) or one exported file. Default: by the ending of to, such as .csv or .parquet; dataset where it has none.",
-                "enum": ["dataset", "delta", *FORMATS],
-            },
-            "mode": {
-                "description": "What becomes of the rows before. replace: the output is what the stage gives. append: rows of new input "
+                ["dataset", "delta", *FORMATS],
+            ),
+            "mode": _choice(
+                "What becomes of the rows before. replace: the output is what the stage gives. append: rows of new input "
                 "are added. upsert: rows replace those with the same key. delete: rows whose key comes are removed. scd2: each "
                 "version of a key's row is kept, with valid_from, valid_to and is_current. snapshot: each run's rows are kept, with "
                 "snapshot_at. replace_partitions: only partitions that come are replaced. Default: replace.",
-                "enum": [*MODES],
-            },
+                [*MODES],
+            ),
             "partition_by": _described(COLUMNS.schema, "Columns whose values become folders."),
             "key": _described(COLUMNS.schema, "The columns that identify a row."),
             "order_by": _described(
                 COLUMNS.schema, "With upsert: the columns by which the latest of several rows with one key is known."
             ),
-            "event_time": _described(
-                _TEXT, "The column that says since when a row is so: with scd2 its valid_from, with upsert its order."
+            "event_time": _text(
+                "The column that says since when a row is so: with scd2 its valid_from, with upsert its order."
             ),
-            "deleted_when": _described(
-                _TEXT,
-                "A SQL condition; a row for which it is true removes its key (upsert), or ends its version (scd2).",
+            "deleted_when": _text(
+                "A SQL condition; a row for which it is true removes its key (upsert), or ends its version (scd2)."
             ),
-            "deletes": {
-                "description": "With scd2: close ends the versions of keys that the stage no longer has, for a source that always "
+            "deletes": _choice(
+                "With scd2: close ends the versions of keys that the stage no longer has, for a source that always "
                 "holds everything. Default: ignore.",
-                "enum": ["ignore", "close"],
-            },
-            "keep": {"description": "With snapshot: how many are kept. Default: all.", "type": "integer", "minimum": 1},
-            "changes": {
-                "description": "Whether what each version inserted, updated and deleted is written to a dataset beside it, "
-                "named with __changes. Default: false.",
-                "type": "boolean",
-            },
+                ["ignore", "close"],
+            ),
+            "keep": _count("With snapshot: how many are kept. Default: all."),
+            "changes": _flag(
+                "Whether what each version inserted, updated and deleted is written to a dataset beside it, "
+                "named with __changes. Default: false."
+            ),
             "panes": _panes(),
-            "optimize": {
-                "description": "What the layout of the files should favour; it is chosen from the rows, once, and kept.",
-                "enum": ["storage", "balanced", "read", "write"],
-            },
+            "optimize": _choice(
+                "What the layout of the files should favour; it is chosen from the rows, once, and kept.",
+                ["storage", "balanced", "read", "write"],
+            ),
             "workload": _workload(),
             "maintain": _maintenance(),
             "storage_options": _OPTIONS,
@@ -582,7 +559,7 @@ def _param() -> dict[str, Any]:
     return _object(
         "A value that the caller can set; :name in SQL.",
         {
-            "type": {"description": "Its type.", "enum": list(PARAM_TYPES)},
+            "type": _choice("Its type.", PARAM_TYPES),
             "default": {"description": "Its value if the caller gives none."},
             "description": _DESCRIPTION,
         },
@@ -596,11 +573,11 @@ def build() -> dict[str, Any]:
         "A lazypipe pipeline.",
         {
             "version": {"description": "Version of this format: 1.", "const": 1},
-            "name": _described(_TEXT, "The pipeline's name."),
+            "name": _text("The pipeline's name."),
             "description": _DESCRIPTION,
             "params": _named("Values that the caller can set.", "param"),
-            "state": _described(
-                _TEXT, "Folder for run records and quarantined rows of sources and inner stages. Default: .lazypipe"
+            "state": _text(
+                "Folder for run records and quarantined rows of sources and inner stages. Default: .lazypipe"
             ),
             "audit": _audit(),
             "openlineage": _openlineage(),

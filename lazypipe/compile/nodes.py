@@ -149,7 +149,7 @@ class _Nodes:
         )
 
     def _is_kept(self, name: str) -> bool:
-        """Whether its rows are those of a dataset, so that there may be earlier ones to compare them with."""
+        """Whether a stage is published as a dataset, so that a rule may compare its rows with those of earlier versions."""
         return any(o.stage == name and o.format not in FORMATS for o in self.pipeline.outputs.values())
 
     def _promise(self, stage: str, schema: pl.Schema, *, source: bool = False) -> Shape | None:

@@ -146,7 +146,7 @@ def _table_row(check: CheckResult) -> str:
 
 
 def _escaped(text: str) -> str:
-    """Return text such that Markdown shows it as it is, on one line."""
+    """Escape text so that Markdown shows it literally, on one line."""
     line = "".join(c if c.isprintable() else _json(c)[1:-1] if c in "\n\r\t" else f"\\x{ord(c):02x}" for c in text)
     return re.sub(r"([\\`*_\[\]<>|~&$#!])", r"\\\1", line)
 

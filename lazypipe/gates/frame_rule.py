@@ -105,7 +105,7 @@ class CountRule(FrameRule):
     equals: Any = arg(BOUND, "Just so many.", default=None)
 
     def __post_init__(self) -> None:
-        """Check that there is a bound, and one only where it leaves nothing to others."""
+        """Check that there is a bound, and that equals does not stand beside another."""
         super().__post_init__()
         need_bound(self, "min", "max", "equals", *self.others)
         if self.equals is not None and (self.min is not None or self.max is not None):
@@ -137,7 +137,7 @@ class Statistic(GroupedRule):
 
     @abstractmethod
     def figure(self, dtype: pl.DataType) -> Figure | None:
-        """Return what is measured of a column of this type; None if the type has no such thing (of nulls it is null)."""
+        """Return the figure to measure of a column of this type; None if the type has none. Of nulls alone the figure is null."""
 
     def checks(self, schema: pl.Schema, scope: Scope) -> Sequence[Check]:
         """One check: the figure is outside the bounds."""

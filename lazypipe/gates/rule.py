@@ -137,13 +137,13 @@ class Measure:
 
     @property
     def compares_with_the_past(self) -> bool:
-        """Whether it reads rows that were published before, or what was measured of them."""
+        """Whether it reads rows that were published before, or values that were measured of them."""
         return self.history > 0 or PREVIOUS in self.frames
 
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that is measured: what violates it, and what that does.
+    """One condition of a gate: what violates it, and what happens to rows that do.
 
     Exactly one of four forms: ``violated``, a boolean expression per row (null: not violated); ``keys``, columns whose
     values must not repeat (rows with a null in them are not compared), which no row can tell alone; ``reference``, rows

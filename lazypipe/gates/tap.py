@@ -256,7 +256,7 @@ class Tap:
         return [{k: MASKED if k in self._masked else v for k, v in row.items()} for row in records(rows)]
 
     def _condemned(self, rows: pl.DataFrame) -> pl.DataFrame:
-        """Return those of the removed rows that are quarantined, what they violate still as masks; the others are dropped."""
+        """Return the removed rows that go to quarantine, with their violations still as masks; the other removed rows are dropped."""
         if len(self._keeping) == len(self._removing):
             return rows
         return (

@@ -1,4 +1,4 @@
-"""What the next commit of an output says that it is made of, and by which plan: the other end of ``before.py``."""
+"""What the next commit of an output records as its origin: what was consumed, and by which plan. ``before.py`` reads it back."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ __all__ = ["After"]
 
 
 class After:
-    """What a run will say of what one output is made of; ``before`` is what the last commit says of it."""
+    """What the commit of this run will record as the origin of one output; ``before`` is what the last commit recorded."""
 
     def __init__(self, plan: CompiledPipeline, segment: Segment, strategy: Strategy, before: Before | None) -> None:
         self.plan = plan

@@ -1,4 +1,4 @@
-"""What the last commit of an output says that it was made of, and by which plan.
+"""What the last commit of an output recorded as its origin: what was consumed, and by which plan.
 
 Nothing else is remembered anywhere, so data and state cannot disagree.
 """
@@ -187,7 +187,7 @@ def _all_before(outputs: Mapping[str, Output], source: str) -> list[Before]:
 def with_hashes(
     info: Mapping[str, Any],
     known: Mapping[str, Mapping[str, str]],
-    borders: Mapping[str, Borders] = NOTHING,
+    borders: Mapping[str, Borders],
 ) -> dict[str, Any]:
     """Return what a commit says of its inputs with the hashes of files that became known meanwhile, per source.
 

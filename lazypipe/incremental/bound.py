@@ -1,4 +1,4 @@
-"""How much of what is new one run takes: what is left is for the next one."""
+"""A bound on how much new input one run takes; the rest is left for the next run."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Bound:
 
     @property
     def is_dated(self) -> bool:
-        """Whether it depends on when files were written which of them are taken."""
+        """Whether the choice of files depends on when they were written."""
         return self.since is not None or self.until is not None
 
     def holds(self, moment: int) -> bool:

@@ -179,7 +179,7 @@ class Changes:
         hasher: Hasher | None = None,
         wanted: Callable[[FileInfo], bool] = lambda _: True,
     ) -> Consumed:
-        """Return what an output that has taken all of this in has consumed, of files that are no dataset's.
+        """Return what an output has consumed once it has taken in all of this; for files, not for datasets.
 
         Parameters
         ----------
@@ -269,7 +269,7 @@ def trusted(listed: int) -> Callable[[str | None], bool]:
 
 @dataclass(frozen=True)
 class _Comparison:
-    """One comparison of two lists of files, and what it has learnt on the way."""
+    """One comparison of two lists of files, with the hashes it has computed on the way."""
 
     before: Consumed
     now: Snapshot
@@ -459,7 +459,7 @@ class _Comparison:
         return moved, added
 
     def _carried(self, added: list[FileInfo], left: dict[str, ConsumedFile], grown: list[Grown]) -> list[FileInfo]:
-        """Take out of what came, and of what is ``left``, the files that went on under another name; put them with what has ``grown``."""
+        """Move files that grew and were renamed from ``added`` and ``left`` to ``grown``; return what is left of ``added``."""
         olds = sorted((f for f in left.values() if f.size and f.blake3 is not None), key=lambda f: -(f.size or 0))
         if self.prefix is None or not olds:
             return added

@@ -1,4 +1,4 @@
-"""Which columns files were found to have: kept beside what was consumed of them, so that a file which is as it was is not looked into again.
+"""Which columns files were found to have: kept beside what was consumed, so that unchanged files need not be opened again.
 
 What decides is what decides over changes (``changes.py``): name, size and a stamp that proves something. It is a value in the output's own commit, as
 all else that is known of files (docs/decisions/0068-what-a-run-must-pay.md).
@@ -62,7 +62,7 @@ def columns_found(source: BoundSource | None, consumed: Consumed) -> dict[str, A
 
 
 def recalled(outputs: Mapping[str, Output], listed: int) -> Callable[[BoundSource], Recalled]:
-    """Return what tells which columns files of a source had, by the last commits of outputs; only by those of this machine, which take no request.
+    """Return a function that looks up which columns a source's files had, in the last commits of local outputs (remote ones would cost requests).
 
     ``listed`` is from when on files are looked into now, in nanoseconds since 1970.
     """

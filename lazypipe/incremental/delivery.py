@@ -68,7 +68,7 @@ def deliver(
     name: Callable[[str], str] | None = None,
     hashing: bool = True,
 ) -> Delivery:
-    """Part a list of files into those that may be read and those that wait.
+    """Divide a list of files into those that may be read and those that wait.
 
     Parameters
     ----------
@@ -137,7 +137,7 @@ class _Delivery:
                 self.waiting[file.uri] = f"written {when}, and to settle for {long.total_seconds():,.0f} s"
 
     def expect(self, expect: Expect) -> None:
-        """Let those wait that lack what must come with them."""
+        """Have files wait whose delivery lacks its marker, a file of its manifest, or some of the files expected."""
         if expect.marker is not None:
             self._markers(expect.marker)
         if expect.manifest is not None:

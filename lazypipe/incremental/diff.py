@@ -153,7 +153,7 @@ class RowDiff:
 
 
 def _together(parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
-    """Return the rows of all frames, each column in a type that holds what all of them have of it."""
+    """Concatenate frames, each column cast to the type that holds the values of all of them."""
     types, apart = dict[str, pl.DataType](), dict[str, str]()
     for name, dtype in (item for part in parts for item in part.schema.items()):
         found = widened(types.setdefault(name, dtype), dtype)
@@ -300,7 +300,7 @@ def _commit(table: Table, options: Mapping[str, Any]) -> tuple[Dataset, Commit] 
 def _of_commit(
     called: str, dataset: Dataset, commit: Commit, shared: Iterable[str], other: Commit | None = None
 ) -> _Side:
-    """Return the rows of a commit that are to be compared: not those of files that the other one has too.
+    """Return the rows of a commit that have to be compared: not those in files that both commits share.
 
     Of such a file, rows of units that are gone in the other are compared all the same.
     """

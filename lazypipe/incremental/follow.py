@@ -89,7 +89,7 @@ class Decision:
         self.beside: Dataset | None = None
 
     def work(self) -> Work:
-        """Say what it is, and what it would read."""
+        """Return the work that there is to do, with the changes it would read."""
         fixed = [self.leaves.leaf(n) for n in self.strategy.fixed]
         driving = [self.leaves.leaf(n) for n in self.strategy.driving]
         made = self._work(fixed, driving)
@@ -283,7 +283,7 @@ class Decision:
 
     @property
     def _closing(self) -> frozenset[str]:
-        """The stages of which event time decides which rows there are."""
+        """The stages whose rows depend on how far event time is, such as windows that give rows once they are closed."""
         return frozenset(n for n in self.segment.nodes if closes(self.plan.nodes[n]) is not None)
 
     def _unread(

@@ -45,7 +45,7 @@ class Common(NamedTuple):
 
 
 class Hashes(dict[FileInfo, str]):
-    """BLAKE3 of files as far as they are known in a run, and of what they begin with, so that nothing is hashed twice.
+    """The BLAKE3 hashes of files, and of their beginnings, that a run knows so far, so that nothing is hashed twice.
 
     ``borders`` are what is to be remembered of the row groups of large Parquet files, by the hashes of their content; ``modified`` are those
     that are others than they were.
@@ -74,7 +74,7 @@ def hash_prefix(uri: str, size: int, storage_options: Mapping[str, Any] | None =
     return made.hexdigest()
 
 
-def hash_rows(file: FileInfo, size: int, text: TextFormat, storage_options: Mapping[str, Any] | None = None) -> Prefix:
+def hash_rows(file: FileInfo, size: int, text: TextFormat, storage_options: Mapping[str, Any] | None) -> Prefix:
     """Hash the first ``size`` bytes of a text file, then all that it was listed with, in one pass.
 
     A row ends there if that is behind a newline which stands in no quotes, and behind header and rows to skip. What is appended

@@ -1,4 +1,4 @@
-"""A source or output that is read: what is there now, and what of it was consumed before."""
+"""A source or output that is read: what it holds now, and what was consumed of it before."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Came(NamedTuple):
 
 @dataclass(frozen=True)
 class Leaf:
-    """A source or output that is read: what is there now, and what of it was consumed before.
+    """A source or output that is read: what it holds now, and what was consumed of it before.
 
     ``found`` is what has changed, ``changes`` what of that is acted upon. ``consume`` gives what an output that is made anew has
     consumed; what is ignored is not in it, since its rows are not kept then. ``left`` is what this run does not take of it: files,

@@ -1,4 +1,4 @@
-"""What there is of what an output reads, held against what it has consumed; and how much of that a run takes."""
+"""What an output reads as it is now, compared with what it has consumed, and how much of the difference one run takes."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ _MOST_PARTS = 128
 
 @dataclass(frozen=True)
 class Leaves:
-    """Finds out what there is of what one output reads.
+    """Compares each source and output that one output reads with what that output has consumed of it.
 
-    Where rows are ``added`` to those that are there, these do not go with their files, and stay what they were judged to be.
+    With ``added``, rows are only added: those that are there stay when their files go, and are not judged anew.
     ``older`` are versions of tables that are to be read instead of their last ones.
     """
 

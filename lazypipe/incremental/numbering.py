@@ -1,4 +1,4 @@
-"""The unit of each file: which rows of an output come of it."""
+"""The unit of each file: the number by which rows of an output say which file they come from."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Numbering:
 
     @property
     def held(self) -> frozenset[int]:
-        """Units of which files of the last commit, or figures of it, have rows, also if they are gone."""
+        """The units that have rows in the last commit's files, or figures beside them; also those whose source files are gone."""
         files = () if self.commit is None else (*self.commit.files, *self.commit.figures)
         return frozenset(u for f in files for u in f.units)
 
@@ -169,7 +169,7 @@ class Numbering:
         return [*units_in(units[f.uri] for f in leaf.held)]
 
     def _known(self, leaf: Leaf, changes: Changes | None, tails: Container[str]) -> dict[str, Listed]:
-        """Return the unit of each file that is as it was, or begins so; or those of its parts."""
+        """Return the units of files that are unchanged, moved or have only grown, or of their parts."""
         if self.before is None or changes is None or leaf.name not in self.before.units:
             return {}
         name, units = changes.name or str, self._was(leaf)

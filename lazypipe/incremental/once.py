@@ -35,7 +35,7 @@ def decide_shared(
     terms: Terms,
     state: Dataset | None,
     needs: Mapping[str, Units] | None,
-    anew: Container[str] = (),
+    anew: Container[str],
 ) -> Work:
     """Say what a run reads of a source or stage whose rows several outputs need, and which are kept for that run only.
 

@@ -78,7 +78,7 @@ def cut_up(keys: Iterable[str], sizes: Mapping[str, int | None]) -> dict[str, li
 
 
 def within(key: str, there: Iterable[str]) -> list[str]:
-    """Return those keys of a file and its parts that lie within one.
+    """Return the keys of a file's parts that lie within a given one.
 
     Examples
     --------

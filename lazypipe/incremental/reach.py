@@ -96,7 +96,7 @@ def read_extents(plain: Mapping[str, Any]) -> dict[str, dict[str, Extent]]:
 
 
 class Reaching:
-    """The joins of one plan, asked what is beside what; ``look`` says what there is of a source, or of an output that is read."""
+    """Answers for the joins of one plan which rows are in reach of which others; ``look`` gives the snapshot of a source, or of an output that is read."""
 
     def __init__(self, plan: CompiledPipeline, look: Callable[[str], Snapshot]) -> None:
         self.plan = plan

@@ -1,7 +1,7 @@
-"""What several outputs read and no dataset keeps: which of its files are read in a run, so that all of them have what they need.
+"""Stages that several outputs read and no dataset keeps: which source files a run reads for them, so that each output gets what it lacks.
 
-Its rows are kept for one run only. What its gates counted, put aside and compared is kept beyond that, file by file: in a commit of
-its own, below the pipeline's state (docs/decisions/0021-groups-keys-and-what-is-shared.md).
+Their rows are kept for one run only. What their gates counted, put aside and compared is kept beyond that, file by file: in commits of
+their own, below the pipeline's state (docs/decisions/0021-groups-keys-and-what-is-shared.md).
 """
 
 from __future__ import annotations

@@ -107,7 +107,7 @@ class Digests:
 
 
 def digest(rows: pl.LazyFrame, schema: pl.Schema, match: Match) -> pl.LazyFrame:
-    """Return, per hashed key of some rows, what decides over what is made of a row that finds them.
+    """Return a digest for each hashed key of some rows: while it stays the same, a row that looks the key up finds the same.
 
     Examples
     --------

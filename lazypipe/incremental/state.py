@@ -85,7 +85,7 @@ class Columns(MadeLater[ConsumedFile]):
         )
 
     def first(self, number: int) -> Columns:
-        """Return some of them, without that the others are made."""
+        """Return the first ``number`` files, without making objects for the others."""
         names, sizes, stamps, hashes = self._names, self._sizes, self._stamps, self._hashes
         return Columns(self.prefix, names[:number], sizes[:number], stamps[:number], hashes[:number])
 

@@ -29,7 +29,7 @@ __all__ = ["Older", "Rewritten", "rewritten", "succeeded"]
 
 
 class Older(NamedTuple):
-    """A version of a table that is read instead of its last one, and the files of that one with rows which it has not."""
+    """A version of a table that is read instead of the last one, and the files of the last version whose rows it lacks."""
 
     then: Snapshot
     left: frozenset[str]

@@ -1,4 +1,4 @@
-"""On what terms a run asks what there is to do: how it looks at what is there, when, and how much of it it takes."""
+"""The terms on which a run decides what there is to do: how it lists files, its time, and how much it takes at most."""
 
 from __future__ import annotations
 

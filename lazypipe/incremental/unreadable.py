@@ -18,8 +18,7 @@ from lazypipe.storage.files import FileInfo
 from lazypipe.storage.reasons import AGAIN, MASKED, says_thousands
 from lazypipe.storage.scan import cannot_read, is_engine_error
 from lazypipe.storage.shape import misfits, reader_of, too_long
-from lazypipe.storage.text import moments
-from lazypipe.storage.text.lines import line_where
+from lazypipe.storage.text.lines import line_where, moments
 
 if TYPE_CHECKING:
     from lazypipe.storage.lake.table import LakeTable
@@ -121,7 +120,7 @@ def _suspects(source: BoundSource, snapshot: Snapshot) -> Iterator[FileInfo]:
 
 
 def rows_in(source: BoundSource, file: FileInfo, table: LakeTable | None = None) -> int:
-    """Return the rows of one file, perhaps of a ``table``; of one that cannot be read, 0: whoever reads its rows will say so."""
+    """Count the rows of one file, perhaps one of a ``table``. A file that cannot be read counts as 0: whoever reads its rows reports it."""
     if table is not None and file.uri in table.rows:
         return table.rows[file.uri]
     try:
@@ -205,7 +204,7 @@ def _unread(source: BoundSource, part: Snapshot, error: BaseException) -> Source
 
 
 def _misfit(source: BoundSource, part: Snapshot) -> SourceError | None:
-    """Say which cells of a file are not of their column's type, if that is what is wrong with it."""
+    """Describe the cells of a file that do not fit their column's type, if that is what is wrong with it."""
     if source.shape is None or part.logged is not None:
         return None
     ((how, files, schema),) = source.groups(part)

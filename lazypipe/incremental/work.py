@@ -85,7 +85,7 @@ class Work:
         return frozenset(u for of in self.info.get("units", {}).values() for u in units_in(of))
 
     def again(self, units: frozenset[int]) -> Work | None:
-        """Return the work of reading some units again; None if one of them is not there any more as it was."""
+        """Return the work of reading some units again; None if one of them has changed or is gone."""
         reading = {name: of.only(units) for name, of in self.known.items()}
         there = {u for of in reading.values() for u in of.here}
         return replace(self, kind="units", units=reading) if units <= there else None

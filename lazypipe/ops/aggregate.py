@@ -132,7 +132,7 @@ def _known_types(
 
 @dataclass(frozen=True)
 class _Figures:
-    """What is kept of each part for an aggregate, what that is of all parts, and the aggregate as made of this."""
+    """How an aggregate is computed in parts: the figures of each part, how these are merged, and the aggregate's value from the merged ones."""
 
     parts: Mapping[str, pl.Expr]
     merged: Sequence[pl.Expr]

@@ -124,7 +124,7 @@ class Operation(Arguments):
         """Raise Fault where what was lowered over rows has other columns than over none; what only makes plans cannot."""
 
     def large(self, large: frozenset[str]) -> bool:
-        """Whether its rows may take more memory than there is for them, by the inputs of which that is so; ``AHEAD`` stands for the rows ahead of it."""
+        """Whether its rows may be too many for memory, given the inputs that may be; ``AHEAD`` stands for the rows ahead of it."""
         return bool(large)
 
     def multiplies(self) -> bool:
@@ -144,7 +144,7 @@ class Operation(Arguments):
         return None
 
     def match(self, table: Table, scope: Scope) -> Match | None:
-        """Return by which keys rows ahead of it find those of another input, where nothing else decides what comes of them."""
+        """Return the keys by which rows ahead of it find rows of another input, where the result depends on nothing else; None otherwise."""
         return None
 
     def fold(self, table: Table, scope: Scope) -> Fold | None:
@@ -159,7 +159,7 @@ class Operation(Arguments):
         return None
 
     def carry(self, table: Table, scope: Scope) -> pl.LazyFrame | None:
-        """Lower over frames that have ``MADE_FROM``, so that it says of each row after this operation what made that.
+        """Lower over frames with the column ``MADE_FROM``, so that it says of each resulting row which rows made it.
 
         Where each row is made of one row that is ``lower`` itself. None where it cannot be told, as of operations that do not
         say: any row of any input may have had a part.

@@ -11,7 +11,7 @@ import polars as pl
 from lazypipe.errors import first_line
 from lazypipe.ops.base import Operation, Scope, Table
 from lazypipe.spec.arguments import TYPES, arg, check_dtype, choice
-from lazypipe.spec.types import dtype_name, instance_of
+from lazypipe.spec.types import dtype_name, inner_types, instance_of
 
 __all__ = ["Cast", "converted", "refusal"]
 
@@ -148,7 +148,7 @@ def refusal(source: pl.DataType, target: pl.DataType) -> str | None:
     """Why Polars has no cast between two types: it says so only when it meets a value."""
     if isinstance(source, pl.Struct) and not isinstance(target, pl.Struct | pl.String):
         return "it holds several values"  # Polars panics
-    for one, other in _pairs(source, target):
+    for one, other in inner_types(source, target):
         if isinstance(other, pl.Struct) and not isinstance(one, pl.Struct | pl.Null):
             return "of a null inside of it Polars makes a struct of nulls, or nothing at all"
         if (inside := refusal(one, other)) is not None:
@@ -166,7 +166,7 @@ def refusal(source: pl.DataType, target: pl.DataType) -> str | None:
 def _other_fields(source: pl.DataType, target: pl.DataType) -> tuple[list[str], list[str]] | None:
     """Return the fields of the first struct and of its type, where they are not the same in the same order: Polars tells that of values only."""
     if isinstance(source, pl.List | pl.Array) and isinstance(target, pl.List | pl.Array):
-        return _other_fields(_inside(source), _inside(target))
+        return _other_fields(instance_of(source.inner), instance_of(target.inner))
     if not isinstance(source, pl.Struct) or not isinstance(target, pl.Struct):
         return None
     here, there = [f.name for f in source.fields], [f.name for f in target.fields]
@@ -177,28 +177,14 @@ def _other_fields(source: pl.DataType, target: pl.DataType) -> tuple[list[str], 
     return next((fields for fields in found if fields is not None), None)
 
 
-def _pairs(source: pl.DataType, target: pl.DataType) -> list[tuple[pl.DataType, pl.DataType]]:
-    """Return the types of what is in values of one type, each with that which it is to have."""
-    if isinstance(source, pl.List | pl.Array) and isinstance(target, pl.List | pl.Array):
-        return [(_inside(source), _inside(target))]
-    if isinstance(source, pl.Struct) and isinstance(target, pl.Struct):
-        there = {f.name: instance_of(f.dtype) for f in target.fields}
-        return [(instance_of(f.dtype), there[f.name]) for f in source.fields if f.name in there]
-    return []
-
-
 def _listed(names: Sequence[str]) -> str:
     return ", ".join(names) or "no fields"
-
-
-def _inside(dtype: pl.List | pl.Array) -> pl.DataType:
-    return dtype.inner if isinstance(dtype.inner, pl.DataType) else dtype.inner()
 
 
 def _example(dtype: pl.DataType) -> pl.Expr | None:
     match dtype:
         case pl.List():
-            inner = _example(_inside(dtype))
+            inner = _example(instance_of(dtype.inner))
             return None if inner is None else inner.implode()
         case pl.Enum():
             return pl.lit(dtype.categories[0], dtype=dtype) if len(dtype.categories) else None

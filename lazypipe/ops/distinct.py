@@ -62,7 +62,7 @@ class Distinct(Operation):
         return carry_partitions(self, table, scope, self.columns or table.schema.names())
 
     def fold(self, table: Table, scope: Scope) -> Fold | None:
-        """Keep one row per key of each part, then one of those; not where repeated keys go altogether."""
+        """Keep one row per key of each part, then one row of these; None with ``keep: none``, where keys that repeat go altogether."""
         if self.keep == "none":
             return None
         within = replace(self, columns=(*(self.columns or table.schema), *table.extra))

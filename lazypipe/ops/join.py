@@ -248,7 +248,7 @@ def check_keys(
 
 
 def and_made(columns: Sequence[str] | Mapping[str, str] | None) -> Mapping[str, str] | None:
-    """Return the columns to take of the other side with those that say what made its rows, where they are told one by one."""
+    """Add the column that says what made the other side's rows to those taken of it; None, for all columns, stays None."""
     if columns is None:
         return None
     chosen = columns if isinstance(columns, Mapping) else {c: c for c in columns}

@@ -42,7 +42,7 @@ _COUNTED = ("partition_by", "order_by")
 
 
 class Unknown(Exception):
-    """A value of which it cannot be told whether it is another one."""
+    """Raised for a value of which the plan does not show whether it equals another, such as a Python object."""
 
 
 def exact_expr(view: Any, dtype: Any) -> str | None:

@@ -14,7 +14,7 @@ __all__ = ["Index"]
 
 
 class Index:
-    """Dependencies by what they start from and by what they end at.
+    """Column dependencies, indexed by source and by target.
 
     A column stands for its values. The column ``*`` of a place stands for which rows it has: whatever decides over them decides
     over all of its columns, and over the rows of every place that reads it.
@@ -180,7 +180,7 @@ class Index:
         return tuple(found)
 
     def order(self, name: str) -> tuple[Place, ...]:
-        """Return a place and everything that it reads, each after what it reads; of a cycle, as far as that goes."""
+        """Return a place and everything it is made of, each behind what it reads; within a cycle no such order exists."""
         found: dict[str, Place] = {}
         begun: set[str] = set()
         pending = [(name, False)]

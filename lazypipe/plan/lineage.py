@@ -183,7 +183,7 @@ def decided(flows: Iterable[Flow], subtype: Subtype, text: str, *, opaque: bool 
 
 
 def compose(upper: ColumnLineage, lower: Mapping[str, ColumnLineage]) -> ColumnLineage:
-    """Return the lineage of ``upper`` in terms of what the datasets that it reads come from, where ``lower`` knows them.
+    """Return the lineage of ``upper`` with each dataset that ``lower`` knows replaced by what that comes from.
 
     Examples
     --------

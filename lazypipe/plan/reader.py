@@ -319,7 +319,7 @@ _EXPR_KINDS: Mapping[str, ExprKind] = {
 }  # fmt: skip
 
 
-def _expr(view: Any, args: tuple[PlanExpr, ...], by: tuple[PlanExpr, ...], exact: str | None = None) -> PlanExpr:
+def _expr(view: Any, args: tuple[PlanExpr, ...], by: tuple[PlanExpr, ...], exact: str | None) -> PlanExpr:
     match type(view).__name__:
         case "Column":
             return PlanExpr("column", view.name, exact=exact)

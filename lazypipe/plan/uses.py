@@ -83,7 +83,7 @@ def _sharper(one: Compare | None, other: Compare) -> Compare:
 
 
 def uses(lineages: Iterable[Lineage], uri: str) -> tuple[Query, ...]:
-    """Return what pipelines ask of a dataset: of each, what every output that is made of it does with its columns.
+    """Return the queries that pipelines ask of a dataset: one for each of their outputs that is made of it.
 
     Parameters
     ----------

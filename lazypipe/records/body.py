@@ -82,7 +82,7 @@ def input_of(
     hashes: Mapping[str, str],
     reads: Sequence[tuple[Snapshot, Units | None]] = (),
 ) -> dict[str, Any]:
-    """Return what a record says of one source as a run found it, and of what queries ``read`` of that: which files, if those are not all."""
+    """Return a record's entry about one source: what the run found there, and which files queries ``read``, if not all."""
     if whole := any(units is None and len(found.files) == len(snapshot.files) for found, units in reads):
         read = {f.uri: f for f in snapshot.files}
     else:

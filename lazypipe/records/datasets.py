@@ -181,7 +181,7 @@ def _place(output: str, stage: str, plan: CompiledPipeline) -> str:
 
 
 def _statistics(data: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return what a run wrote: of a dataset that was there, this is not what there is by now."""
+    """Return the statistics of what a run wrote, which are not those of the whole dataset if rows were added to it."""
     rows, size = (sum(f[k] for f in data) for k in ("rows", "bytes"))
     return facet("OutputStatisticsOutputDatasetFacet", rowCount=rows, size=size, fileCount=len(data))
 

@@ -208,7 +208,7 @@ class History:
 
 
 class _Graph:
-    """Every version that records made, and which ones each was made from: those that were there when it was made."""
+    """Every version that records tell of, with the versions that it was made from: those in force when it was made."""
 
     def __init__(self, entries: Iterable[Entry]) -> None:
         self.steps: list[Step] = []
@@ -348,7 +348,7 @@ class _Search:
             self._add(made.entry, made.name, made.uri, made.version, tuple(via), aside=made.aside)
 
     def began(self, entry: Entry) -> None:
-        """Go through what a run meant to publish that was never heard of again: any of it may be there."""
+        """Note what a run that never ended meant to publish: any of it may have been published."""
         for name, about in entry.body["outputs"].items():
             if any(self._reads(entry, source) for source in about["sources"]):
                 uri = _plain(about["uri"])

@@ -156,7 +156,7 @@ class Ledger:
         raise StorageError(f"{_TRIES} times another run took the next number", uri=self.uri, fix="run again")
 
     def put_object(self, key: str, content: Callable[[], Mapping[str, Any]], tip: Tip) -> dict[str, str]:
-        """Write what records are about, if it is not there; return what a record says of it.
+        """Write an object that records refer to, unless it is there already; return the reference that a record holds.
 
         Parameters
         ----------

@@ -25,7 +25,7 @@ _AT_ONCE = 4
 
 @dataclass(frozen=True)
 class Compared:
-    """What became of a file: ``what`` is wrong with it, None if nothing is."""
+    """A file compared with its record: ``what`` is wrong with it, None if nothing is."""
 
     file: str
     what: str | None

@@ -143,7 +143,7 @@ class Spool:
         return False
 
     def _break(self) -> None:
-        """Take away a lock that was left; of several processes that find it, one does."""
+        """Remove a lock that a dead process has left. If several processes find it, exactly one of them removes it."""
         left = self._lock.with_name(f"{uuid4()}.lock")
         os.rename(self._lock, left)
         if self._now() - left.stat().st_mtime <= self._stale:

@@ -141,7 +141,7 @@ class _Arrivals:
         return was if found is not None and found.blake3 == was.file.blake3 and found.ends else None
 
     def _was(self, file: FileInfo) -> Known | None:
-        """Return what is known of a file from before; of one whose changes are ignored, as it was."""
+        """Return what was known of a file before this run, if it is unchanged or its changes are ignored; None if it must be looked into."""
         was = self.held.get(self.source.redact(file.uri))
         if was is None or was.is_of(file) or (file.stamp is None and self._holds_the_same(file, was)):
             return was
@@ -169,14 +169,14 @@ class _Arrivals:
         return min(now, now if came is None else came) // 1_000 + self.rule.tolerance
 
     def _gone(self) -> dict[str, Known]:
-        """Return what is known of files whose rows stay though they are gone, or wait: what they moved stays moved."""
+        """Return what is known of files that are gone or wait while their rows stay: the watermark keeps what they moved."""
         there = {self.source.redact(f.uri) for f in self.snapshot.files}
         stays = {self.source.redact(f.uri) for f in self.snapshot.waiting}
         ignores = self.source.intake.on_removed == "ignore"
         return {n: k for n, k in self.held.items() if n not in there and (ignores or n in stays)}
 
     def _order(self, gone: Mapping[str, Known]) -> list[str]:
-        """Return the files as they came: URIs of those that are there, names of those that are gone."""
+        """Return the files in the order in which they came: URIs of those that are there, names of those that are gone."""
         redact = self.source.redact
         stamps = [(f.uri, redact(f.uri), f.stamp) for f in self.snapshot.files]
         stamps += [(name, name, k.file.stamp) for name, k in gone.items()]

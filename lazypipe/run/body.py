@@ -1,4 +1,4 @@
-"""What events say of a run, as plain data in the shape of its record: what was read with which code, and what came of it."""
+"""The run as events tell of it, as plain data in the shape of its record: what it read, with which code, and how it ended."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ def feed_of(output: Dataset, kind: str = "changes") -> Dataset:
 
 
 def needed(output: Dataset, feed: Dataset) -> int:
-    """Return how many versions of an output a feed of it needs to go on: from the one that it tells of."""
+    """Return how many versions of an output must be kept for a feed of it to go on: from the one that it told of last."""
     versions, told = output.log.versions(), feed.latest()
     return 1 if told is None else sum(v >= told.info[VERSION] for v in versions)
 
@@ -73,11 +73,11 @@ class Feed(ABC):
 
     @abstractmethod
     def _whole(self, commit: Commit) -> list[pl.LazyFrame]:
-        """Return what a feed that begins with a version tells of it."""
+        """Return the rows of a feed whose first version this is."""
 
     @abstractmethod
     def _between(self, before: Commit, after: Commit, feed: Commit) -> list[pl.LazyFrame]:
-        """Return what it tells of a version, given the one before it and what it has told."""
+        """Return the rows that a feed adds for a version, given the version before it and the feed's own last commit."""
 
     def _schema(self, commit: Commit) -> pl.Schema:
         """Return the columns of the feed, for a version of the output."""
@@ -121,7 +121,7 @@ class Feed(ABC):
         return StorageError(what, uri=self.run.plan.redact(self.feed.uri), fix=fix)
 
     def _diff(self, before: Commit, after: Commit) -> RowDiff:
-        """Return the difference of two versions, also in columns that only one of them has."""
+        """Return the difference of two versions, including columns that only one of them has."""
         from lazypipe.incremental.diff import diff_whole
 
         try:

@@ -1,4 +1,4 @@
-"""What there is to do for the outputs of one run, by what is there now: which ones it needs, and the work of each."""
+"""What there is to do in one run: which outputs are needed, and the work of each."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class Deciding:
                 )
 
     def _terms(self) -> Terms:
-        """Return what this run says of itself where it asks what is to be done, by what is there now."""
+        """Return the terms on which this run decides what there is to do."""
         run = self.run
         # over part of event time, clocks and markers say nothing of what is left
         now = nanoseconds(run.now) // 1_000 if run.window is None else None
@@ -86,7 +86,7 @@ class Deciding:
         )
 
     def shared(self, segment: Segment) -> Work:
-        """Say what is read of what is kept for this run only, so that all who need it have what they need."""
+        """Return the work of a segment whose rows are kept for this run only: it reads what any of the segments behind it needs."""
         run = self.run
         if run.plan.inner[segment.node].kind != "units":
             return Work("all", "")
@@ -109,7 +109,7 @@ class Deciding:
             return Work("none", "")
 
     def read(self, segment: Segment) -> list[str]:
-        """Return the nodes of other segments that a segment reads, those that they read before them."""
+        """Return the nodes of other segments that a segment reads, each behind those that it is made of."""
         by_node, found = self.by_node, dict[str, None]()
         for name in segment.reads:
             if by_node[name].output is None:

@@ -75,7 +75,7 @@ def _without(found: Snapshot, waiting: tuple[FileInfo, ...]) -> Snapshot:
 def _told_apart(
     outputs: Mapping[str, Output], source: BoundSource, now: datetime, found: Snapshot, *, hashing: bool
 ) -> tuple[Delivery, tuple[FileInfo, ...]]:
-    """Return what a delivery lacks, and the files that wait because of that: not those that were taken in once."""
+    """Return what a delivery lacks, and the files that wait because of that; files that an output has consumed never wait."""
     from lazypipe.incremental.delivery import deliver
 
     before = consumed_before(outputs, source.name)

@@ -57,7 +57,7 @@ class _Kept:
 
 
 def vacuum_dataset(
-    dataset: Dataset, *, keep: int, older_than: timedelta, now: datetime | None = None, dry_run: bool = False
+    dataset: Dataset, *, keep: int, older_than: timedelta, now: datetime | None, dry_run: bool
 ) -> list[str]:
     """Vacuum one dataset, but for versions from which what stands beside it goes on; returns the paths of what was deleted."""
     (kept,) = _kept(dataset)
@@ -65,7 +65,7 @@ def vacuum_dataset(
 
 
 def vacuum_pipeline(
-    pipeline: Pipeline, *, keep: int, older_than: timedelta, now: datetime | None = None, dry_run: bool = False
+    pipeline: Pipeline, *, keep: int, older_than: timedelta, now: datetime | None, dry_run: bool
 ) -> list[str]:
     """Vacuum a pipeline's datasets and quarantines, half-written exports and records, and rows kept between segments.
 

@@ -75,7 +75,7 @@ class PaneFeed(Feed):
         return self._panes(was.lazy(), now.lazy(), after, before, feed)
 
     def _changed(self, before: Commit, after: Commit) -> tuple[pl.DataFrame, pl.DataFrame]:
-        """Return the rows that are not in both versions: those of the one before, and those of the one after."""
+        """Return the rows in which two versions differ: those of the earlier one, and those of the later one."""
         if dict(before.schema) != dict(after.schema):
             # a difference tells of the columns that both have
             if any(before.schema.get(n) != after.schema[n] for n in (*self.key, *filter(None, [self.end]))):
@@ -108,7 +108,7 @@ class PaneFeed(Feed):
     def _panes(
         self, was: pl.LazyFrame, now: pl.LazyFrame, after: Commit, before: Commit | None, feed: Commit | None
     ) -> list[pl.LazyFrame]:
-        """Return rows as panes tell them, given those that are told of as they were and as they are."""
+        """Return the rows of panes for windows that have changed, given their rows before and after."""
         key = [*self.key]
         gone = was.join(now.select(key), on=key, how="anti", nulls_equal=True)
         match self.panes.mode:
@@ -131,7 +131,7 @@ class PaneFeed(Feed):
         return rows.with_columns(pl.lit(weight, dtype=pl.Int8).alias(self.panes.weight))
 
     def _emptied(self, rows: pl.LazyFrame, commit: Commit) -> pl.LazyFrame:
-        """Return windows that are gone without what was aggregated of them."""
+        """Return the rows of windows that are gone, with null for what was aggregated."""
         schema, differ = self._told(commit)
         return rows.with_columns(pl.lit(None, dtype=schema[n]).alias(n) for n in differ if n != self.end)
 

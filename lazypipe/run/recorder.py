@@ -178,7 +178,7 @@ class Recorder:
         return {file.uri: digest}
 
     def _hash_file(
-        self, file: FileInfo, options: Mapping[str, Any], *, fixed: bool = False, groups: bool = False
+        self, file: FileInfo, options: Mapping[str, Any], *, fixed: bool = False, groups: bool
     ) -> dict[str, str]:
         try:
             return hash_files([file], options, self._cache, fixed=fixed, groups=groups)

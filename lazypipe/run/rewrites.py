@@ -73,8 +73,8 @@ def record_rollback(
     started: datetime,
     seconds: float,
     ended: datetime,
-    ledger: Ledger | str | None = None,
-    actor: str | None = None,
+    ledger: Ledger | str | None,
+    actor: str | None,
 ) -> int | None:
     """Append a record of a version that has come back; return the record's number, None if there is no ledger, or it cannot be recorded there.
 

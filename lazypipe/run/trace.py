@@ -298,7 +298,7 @@ def of_type(output: str, schema: pl.Schema, name: str, value: Any, kind: str = "
 
 
 class _Tracer:
-    """One trace: which sources there are, what they hold now, and which steps could not tell."""
+    """The state of one trace: the sources it goes through, what they hold now, and the steps whose rows could not be traced."""
 
     def __init__(
         self, plan: CompiledPipeline, output: str, key: Mapping[str, Any], most: int, commit: Commit | None = None
@@ -366,7 +366,7 @@ class _Tracer:
         return source.looked_at(source.listing(partial(whole, _NO_CLOCK, self.plan.outputs, source)))
 
     def _consumed(self, commit: Commit, output: Output, found: dict[str, Consumed]) -> dict[str, Consumed]:
-        """Return what a version was made of, by source; also of the outputs that it was made of."""
+        """Return what a version of an output has consumed, by source; for outputs that it reads, what these have consumed too."""
         before = Before.of(commit, self.plan.redact(output.to))
         for name, consumed in ({} if before is None else before.state.sources).items():
             if name in self.order:
@@ -377,7 +377,7 @@ class _Tracer:
         return found
 
     def _as_it_was(self, source: BoundSource, snapshot: Snapshot, then: Consumed | None) -> Snapshot:
-        """Return what is still there of what a version was made of; whatever is not is a reason."""
+        """Return the files that a version was made of and that are still there; each that is not becomes a reason why rows cannot be traced."""
         assert self.commit is not None
         made = f"version {self.commit.version} was made of"
         if then is None or (snapshot.table is not None and snapshot.version != then.version):

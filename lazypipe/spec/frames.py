@@ -16,7 +16,7 @@ _WAYS = {"pandas.": "pl.from_pandas(…) of it", "pyarrow.": "pl.from_arrow(…)
 
 
 def missing(name: str, known: Collection[str]) -> str:
-    """Return what to do about a frame that is named, and not among those that are there.
+    """Return the hint for a frame that is named but not among those given.
 
     Examples
     --------

@@ -75,7 +75,7 @@ def load(path: str | FilePath) -> Pipeline:
 
 
 def _another(file: FilePath) -> str:
-    """Return what to do about a file that is not there: take the one beside it that is called alike."""
+    """Return the hint for a definition that does not exist: the file beside it with the nearest name, if there is one."""
     beside = file.parent.iterdir() if file.parent.is_dir() else ()
     meant = closest(file.name, (p.name for p in beside if p.suffix in (".yaml", ".yml", ".json")))
     return "check the path of the definition" if meant is None else f"did you mean {meant!r}?"

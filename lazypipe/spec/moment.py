@@ -1,12 +1,33 @@
-"""Moments as callers give them: datetimes, dates, or text."""
+"""Moments and ages as callers give them: datetimes, dates, durations, or text."""
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime, time
+from datetime import UTC, date, datetime, time, timedelta
 
 from lazypipe.errors import LazypipeError
+from lazypipe.spec.model import Param
 
-__all__ = ["moment", "utc_moment"]
+__all__ = ["age", "moment", "utc_moment"]
+
+
+def age(given: timedelta | str, argument: str) -> timedelta:
+    """Return how old something is: a length of time, or one as text.
+
+    Raises
+    ------
+    LazypipeError
+        If it is neither; the text names the argument, and says what would be.
+
+    Examples
+    --------
+    >>> age("36h", "older_than")
+    datetime.timedelta(days=1, seconds=43200)
+    """
+    try:
+        found: timedelta = Param("duration").parse(given)
+    except ValueError as error:
+        raise LazypipeError(f"{argument}: {error}") from None
+    return found
 
 
 def moment(given: object) -> datetime:

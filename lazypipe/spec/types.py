@@ -15,7 +15,7 @@ import polars as pl
 
 from lazypipe.errors import closest, nearest
 
-__all__ = ["dtype_from_name", "dtype_name", "instance_of", "is_hollow", "parts", "with_names"]
+__all__ = ["dtype_from_name", "dtype_name", "inner_types", "instance_of", "is_hollow", "parts", "with_names"]
 
 _PLAIN: dict[str, pl.DataType] = {
     t.__name__.lower(): t()
@@ -171,6 +171,23 @@ def dtype_name(dtype: pl.DataType) -> str:
             return f"Struct({', '.join(fields)})"
         case _:
             return type(dtype).__name__
+
+
+def inner_types(source: pl.DataType, target: pl.DataType) -> list[tuple[pl.DataType, pl.DataType]]:
+    """Pair the types within one type with those within another: of lists and arrays their elements', of structs those of the fields that both have.
+
+    Examples
+    --------
+    >>> inner_types(pl.List(pl.Int8()), pl.Array(pl.String(), 2))
+    [(Int8, String)]
+    """
+    match source, target:
+        case ((pl.List() | pl.Array()), (pl.List() | pl.Array())):
+            return [(instance_of(source.inner), instance_of(target.inner))]
+        case pl.Struct(), pl.Struct():
+            there = {f.name: instance_of(f.dtype) for f in target.fields}
+            return [(instance_of(f.dtype), there[f.name]) for f in source.fields if f.name in there]
+    return []
 
 
 def parts(dtype: pl.DataType) -> Iterator[pl.DataType]:

@@ -182,7 +182,7 @@ NARROW = (pl.Int32(), pl.UInt32(), pl.Boolean())
 
 
 def summed(tokens: Sequence[Token], schema: pl.Schema) -> list[Token]:
-    """Have sums of what has few bits, such as whole numbers that are written in the text, made of 64, as databases have it.
+    """Have sums of narrow whole numbers, such as those written in the text, computed in 64 bits, as databases do.
 
     A factor does it, and no cast: where a query calls something else by a name of its tables, that keeps its value.
     """

@@ -154,7 +154,7 @@ def columns_of(expr: pl.Expr) -> set[str]:
 
 
 def _leaves(expr: pl.Expr) -> Iterator[pl.Expr]:
-    """Yield the innermost parts of an expression, of one that chooses columns; of another there is nothing to look at."""
+    """Yield the leaves of an expression that selects several columns; nothing for any other."""
     if not expr.meta.has_multiple_outputs():
         return
     inner = expr.meta.pop()

@@ -119,7 +119,7 @@ def _refuse_other_orders(tokens: Sequence[Token], tables: Mapping[str, pl.LazyFr
 
 
 def _summed_within(tokens: Sequence[Token], tables: Mapping[str, pl.LazyFrame]) -> list[Token]:
-    """Have sums of a query made of 64 bits, and those of queries in brackets in it, of which it sees the columns."""
+    """Have a query add up in 64 bits, and the queries in brackets within it, whose columns it sees."""
     seen = dict(tables)
     out: list[Token] = []
     index = 0

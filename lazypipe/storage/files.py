@@ -68,7 +68,7 @@ class FileInfo(NamedTuple):
 
     @property
     def key(self) -> str:
-        """What it goes by among parts of files: the URI of a whole one.
+        """Its key: the URI of a whole file, and of a part the URI with its bounds.
 
         Examples
         --------
@@ -136,7 +136,7 @@ class FileColumns(MadeLater[FileInfo]):
         return tuple(map(FileInfo, self.below("")[1], self.sizes, map(str, self.moments)))
 
     def below(self, start: str) -> Names:
-        """Return the names by what they have behind a ``start``, if that is where all of them stand; otherwise by all that they are."""
+        """Return the names relative to ``start`` if that is the one folder of all; otherwise whole."""
         if [start] == [folder for folder, _ in self.folders]:
             return self.folders[0]
         return Names("", [folder + name for folder, of in self.folders for name in of])
@@ -280,7 +280,7 @@ class Named(MadeLater[str]):
 
     @property
     def odd(self) -> str | None:
-        """One of them that is no text, None if all are."""
+        """A name that is not valid text; None if all are."""
         return _odd(self._names)
 
 
@@ -354,7 +354,7 @@ def _list_local(path: str, endings: tuple[str, ...]) -> Sequence[FileInfo]:
 
 
 def _nearest_path(path: str) -> str | None:
-    """Return which path may be meant by one that leaves what there is at a name much like another one; None if there is none like it."""
+    """Suggest a path for one that does not exist: with the name nearest to the first part that is missing; None if none is near."""
     parts = path.split("/")
     for number, part in enumerate(parts):
         ahead = "/".join(parts[:number]) or ("/" if path.startswith("/") else ".")
@@ -408,7 +408,7 @@ _FROM_FOLDERS = os.stat in os.supports_dir_fd
 
 
 def _stats(start: str, names: Sequence[str], found: FileColumns) -> list[str]:
-    """Return the files among names of one folder; what they are goes with that of those that were found."""
+    """Return the regular files among the names of one folder, and add their sizes and times to ``found``."""
     folder = os.open(start or ".", os.O_RDONLY) if _FROM_FOLDERS and len(names) > 1 else None
     # without calls of our own, and without an object for each: there may be very many
     stat = os.stat

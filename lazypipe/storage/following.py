@@ -171,7 +171,7 @@ class _Trail:
         return True
 
     def _is_true(self) -> bool:
-        """Whether what was read is what stands there now."""
+        """Whether the bytes that were read are still those in the file."""
         if self._is_lost or self._file is None:
             return False
         return os.path.samestat(os.fstat(self._file), os.stat(self.path))

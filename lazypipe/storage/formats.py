@@ -1,4 +1,4 @@
-"""The formats of files: what is known of each, whoever reads or writes it."""
+"""The formats of files: what readers and writers need to know of each."""
 
 from __future__ import annotations
 

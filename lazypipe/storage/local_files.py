@@ -139,7 +139,7 @@ def _start(folder: str) -> str:
 
 
 def _fits(part: str) -> Callable[[Sequence[str]], list[str]]:
-    """Return what chooses the names that one part of a pattern matches; hidden ones only if it asks for them."""
+    """Return a function that selects the names matching one part of a pattern; hidden names only if the pattern begins with a dot."""
     part = "*" if part == "**" else part
     if not is_glob(part):
         return lambda names: [n for n in names if n == part]

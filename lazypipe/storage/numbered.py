@@ -123,11 +123,11 @@ class NumberedFiles:
         return int(stem) if stem.isdecimal() else max(self.numbers(), default=0)
 
     def half_written(self) -> dict[str, Mapping[str, Any]]:
-        """Return the files that writers which were killed have left: path to what the store knows of it."""
+        """Return the files that killed writers have left: each path with the details that the store gives."""
         return {name: details for name, details in self._listed().items() if name.endswith(".tmp")}
 
     def listed(self, folder: str) -> dict[str, Mapping[str, Any]]:
-        """Return the files of a folder in this one: name to what the store knows of it."""
+        """List a subfolder: the name of each file, with the details that the store gives."""
         return {path.rpartition("/")[2]: details for path, details in self._listed(f"/{folder}").items()}
 
     def names(self) -> list[str]:

@@ -117,7 +117,7 @@ class Reader:
             raise self.unreadable(file, error) from error
 
     def _typed(self, found: pl.Schema) -> pl.Schema:
-        """Put declared types in, with fields that they lack: what NDJSON is told of a column that it does not find, it refuses."""
+        """Put declared types in for the columns that were found, completed by the fields that only the file has: NDJSON refuses a schema with other columns."""
         return pl.Schema({n: with_fields(self.declared.get(n, t), t) for n, t in found.items()})
 
     def _of_sound_rows(self, file: FileInfo) -> pl.Schema | None:
@@ -146,7 +146,7 @@ class Reader:
 
     @contextmanager
     def opened_by_row(self, file: FileInfo, schema: pl.Schema) -> Iterator[BrokenText]:
-        """Open a text file whose columns are those of ``schema``, so that rows which cannot be read are told."""
+        """Open a text file with the columns of ``schema``, to be read row by row: rows that cannot be read are reported, not raised."""
         from lazypipe.storage.external.content import open_by_row
 
         text = text_format(self.format, self.csv_options)
@@ -288,7 +288,7 @@ class Reader:
         keys: Mapping[str, pl.DataType],
         places: dict[str, RowPlaces],
     ) -> pl.LazyFrame:
-        """Return the rows of a part of a file (bytes of text, row groups), or of one that is read row by row, each with what it goes by."""
+        """Return the rows of a part of a file (bytes of text, or row groups), or of a file that is read row by row, with the part's key as a column."""
         if self.format == "parquet":
             assert file.end is not None
             if file.uri not in places:  # of which there may be many parts
@@ -303,7 +303,7 @@ class Reader:
         return frame.with_columns(pl.lit(file.key).alias(FILE_COLUMN), *hive.as_literals(file.uri, keys))
 
     def keys(self, files: Sequence[FileInfo], schema: Mapping[str, pl.DataType]) -> dict[str, pl.DataType]:
-        """Return those columns of ``schema`` that stand in the names of the files' folders."""
+        """Return the columns of ``schema`` whose values are in the names of the files' folders."""
         found = hive.values(files[0].uri) if files else {}
         return {n: t for n, t in schema.items() if n in found}
 
@@ -350,7 +350,7 @@ class Reader:
         refuse_other_columns(file.uri, found, expected)
 
     def unreadable(self, file: FileInfo, error: BaseException) -> SourceError:
-        """Return the error that says which file could not be read, and what to do; one that says so already stays."""
+        """Return an error that names the file which could not be read, with a fix; an error that has a fix is returned as it is."""
         if isinstance(error, SourceError) and error.fix is not None:
             return error
         fixes = {

@@ -102,7 +102,7 @@ FEW_BYTES = 1 << 20
 
 
 def are_few(files: Iterable[DataFile]) -> bool:
-    """Whether the rows of some files are so few that whoever writes them need not stream them.
+    """Whether the rows of some files are few enough to be written from memory instead of streamed.
 
     Examples
     --------

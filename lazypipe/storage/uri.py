@@ -183,7 +183,7 @@ def local_path(uri: str) -> str:
 
 
 def place(uri: str) -> str:
-    """Return what two URIs of one dataset have in common, however they are written.
+    """Return a form that is the same for all URIs of one dataset, however they are written.
 
     Examples
     --------

@@ -118,7 +118,7 @@ class Expectation:
         return pl.struct(expr.alias(name) for name, expr in said.items())
 
     def lacks(self, stats: Mapping[str, int], files: int, *, marked: bool) -> list[str]:
-        """Return in words what a window lacks, by what was found of it; nothing if it is whole."""
+        """Describe what a window lacks, given what was found of it; empty if it is whole."""
         said = []
         if self.files is not None and files < self.files:
             said.append(f"{files:,} of {self.files:,} files")

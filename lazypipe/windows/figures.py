@@ -26,15 +26,15 @@ class Figures(Protocol):
         """Those of parts that went."""
 
     def of(self, places: pl.DataFrame) -> pl.LazyFrame:
-        """Return those that are there now with some values in columns that figures are looked up by; all, if there are no such columns."""
+        """Return the current figures that have given values in their lookup columns; all figures if there are no such columns."""
 
 
 class Spread(Protocol):
-    """Of which groups the figures of a fold are that do not say it as columns: each is of several, or others have a say in it."""
+    """How to find the groups that figures belong to where no column says it: a figure counts in several groups, or depends on others."""
 
     @property
     def places(self) -> tuple[str, ...]:
-        """Columns of figures that say it, besides those that groups have too."""
+        """The columns of figures that tell their groups, besides those that groups have too."""
 
     def touched(
         self,
@@ -50,4 +50,4 @@ class Spread(Protocol):
         """
 
     def rows(self, figures: Figures, touched: pl.DataFrame) -> pl.LazyFrame:
-        """Return the rows that come of touched groups; there may be more of which ``held`` says that they are not there."""
+        """Return the rows of touched groups, perhaps with some that ``held`` rules out."""

@@ -70,7 +70,7 @@ class Reach:
 
     def extents(self, rows: pl.LazyFrame, apart: str) -> dict[int, Extent]:
         """Return the first and the last place of rows there, for each value of a column; none where they have no place."""
-        places = rows.select(pl.col(apart), self._place(self.there).alias(_PLACE)).filter(self._is_place(_PLACE))
+        places = rows.select(pl.col(apart), self._place(self.there).alias(_PLACE)).filter(self._has_place)
         found = places.group_by(apart).agg(pl.min(_PLACE).alias(_LOW), pl.max(_PLACE).alias(_HIGH))
         return {unit: (low, high) for unit, low, high in found.collect(engine="streaming").iter_rows()}
 
@@ -105,7 +105,7 @@ class Reach:
         bounds = self._bounds(pl.concat(extents), stays).collect(engine="streaming")
         names = rows.collect_schema().names()
         beside = self._keyed(rows.filter(self._within(bounds)), self.by_here)
-        beside = beside.with_columns(self._place(self.here).alias(_PLACE)).filter(self._is_place(_PLACE))
+        beside = beside.with_columns(self._place(self.here).alias(_PLACE)).filter(self._has_place)
         # of all that begin before a row, the one that ends last
         last = bounds.sort(_LOW).select(*self._keys, _LOW, pl.col(_HIGH).cum_max().over(self._keys))
         found = self._beside(beside, last.lazy(), _PLACE, _LOW, "backward")
@@ -123,7 +123,7 @@ class Reach:
     def _told(self, there: pl.LazyFrame) -> pl.LazyFrame:
         """Return rows there as keys and places."""
         rows = self._keyed(there, self.by_there).select(*self._keys, self._place(self.there).alias(_PLACE))
-        return rows.filter(self._is_place(_PLACE))
+        return rows.filter(self._has_place)
 
     @property
     def _type(self) -> pl.DataType:
@@ -204,6 +204,8 @@ class Reach:
             else pl.col(column).cast(pl.Int128)
         )
 
-    def _is_place(self, column: str) -> pl.Expr:
-        there = pl.col(column).is_not_null()
-        return there & pl.col(column).is_not_nan() if self.dtype.is_float() else there
+    @property
+    def _has_place(self) -> pl.Expr:
+        """Whether a row has a place: null and NaN are none."""
+        place = pl.col(_PLACE)
+        return place.is_not_null() & place.is_not_nan() if self.dtype.is_float() else place.is_not_null()

@@ -42,7 +42,7 @@ class Sessions:
         return self._numbered(_sorted(rows, by, time), by, ticks, ticks.shift(1))
 
     def put_together(self, parts: pl.LazyFrame, by: Sequence[str], first: str, last: str) -> pl.LazyFrame:
-        """Return sessions of parts of the rows, each with the number of the session that they make together."""
+        """Return the sessions of parts of the rows, each with the number of the whole session that it belongs to."""
         reach = self.clock.ticks(pl.col(last)).cum_max().shift(1)
         ordered = _sorted(parts, by, first).with_columns((reach.over(by) if by else reach).alias(_BEFORE))
         return self._numbered(ordered, by, self.clock.ticks(pl.col(first)), pl.col(_BEFORE)).drop(_BEFORE)

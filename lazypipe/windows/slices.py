@@ -116,7 +116,7 @@ class Slices:
         return found
 
     def _of_kind(self, number: int) -> Callable[[pl.LazyFrame], pl.LazyFrame]:
-        """Return what puts rows that say their slices into the windows of one kind."""
+        """Return a function that puts rows of slices into the windows of one kind."""
 
         def put(rows: pl.LazyFrame) -> pl.LazyFrame:
             if len(self.parts) == 1:
@@ -168,13 +168,13 @@ class Shared:
         return self.merge(self._in_windows(figures, touched))
 
     def _in_windows(self, figures: Figures, windows: pl.DataFrame) -> pl.LazyFrame:
-        """Return the figures of some windows, once for each of these that they are of."""
+        """Return the figures of some windows: each figure once per window that it counts in."""
         rows = pl.concat([put(figures.of(places)) for places, put in self.slices.within(windows)])
         return rows.join(label(windows.lazy(), "touched groups"), on=windows.columns, how="semi", nulls_equal=True)
 
 
 def told(kinds: Sequence[str]) -> tuple[str, ...]:
-    """Return the columns that say which window it is, of one kind or several."""
+    """Return the columns that tell windows apart: of several kinds, the kind too."""
     return (START, END) if len(kinds) == 1 else (WINDOW, START, END)
 
 

@@ -233,7 +233,7 @@ class Times(dict[str, Extent]):
 
 @dataclass(frozen=True)
 class Arrival:
-    """What is known of one file of a source: what had been reached ``before`` it, by partition, and the times in it.
+    """What is known of one file of a source: the watermark ``before`` it, by partition, and the event times in it.
 
     ``bound`` is the latest time that is taken for one, None if every one is. ``extents`` are None where they are not known.
     """

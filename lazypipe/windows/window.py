@@ -76,7 +76,7 @@ class Windows:
         return slices < begin + self.period
 
     def number(self, begin: pl.Expr) -> tuple[pl.Expr, int, int]:
-        """Return which window it is that begins there, as a whole number: that, the least that it may be, and how many there may be."""
+        """Number windows by their begin: return the number, the least number possible, and how many numbers there may be."""
         if self.line.kind == "all":
             return begin, 0, 1
         # what ticks of datetimes need; there are fewer days and months

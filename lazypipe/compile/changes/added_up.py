@@ -84,7 +84,7 @@ def fold_query(found: Steps, operation: Sql, table: Table, scope: Scope, schema:
 
 @dataclass(frozen=True)
 class _Made:
-    """What is made at one point of a plan: ``values`` that are other than columns of ``rows``; of groups, if these are told ``by`` something."""
+    """The rows at one point of a plan: ``values`` are the columns computed from ``rows``; where ``by`` is given, there is one row per group."""
 
     rows: PlanNode
     values: Mapping[str, PlanExpr] = NOTHING

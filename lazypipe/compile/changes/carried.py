@@ -66,7 +66,7 @@ def carry_query(node: Node, index: int, operation: Operation, table: Table, scop
 
 
 def _looked_up(passing: Passing) -> dict[str, tuple[LookedUp, ...]]:
-    """Return where rows find those of other inputs by equal keys, of types that compare as they are."""
+    """Return the places where rows find rows of other inputs by equal keys whose types compare without a cast."""
     if passing.plan.rows != {passing.ahead}:
         return {}
     here, tables = passing.table.schema, passing.scope.tables
@@ -83,7 +83,7 @@ def _looked_up(passing: Passing) -> dict[str, tuple[LookedUp, ...]]:
 
 
 def _with_found(table: Table, other: Table, place: LookedUp) -> Table:
-    """Return rows that are made of those of another input besides that have the same keys; of nulls it is not told whether they are the same."""
+    """Return rows that are also made of another input's rows with the same keys. Nulls count as equal, since the plan does not say whether they are."""
     groups = other.frame.group_by(place.there).agg(MADE.alias(OTHER_MADE_FROM))
     joined = table.frame.join(groups, left_on=place.here, right_on=place.there, how="left", nulls_equal=True)
     return replace(table, frame=both_made(joined))

@@ -1,4 +1,4 @@
-"""What the rows that a segment writes are made of: which of its sources row by row, which all at once, and what stands against it.
+"""What the rows that a segment writes are made of: which sources row by row, which as a whole, and what prevents anything better.
 
 Each operation says in its own file how rows that come or go pass through it (``Operation.change``); put together, step by step.
 """
@@ -87,7 +87,7 @@ class Flow:
 
 @dataclass(frozen=True)
 class Flows:
-    """What the rows of one segment are made of."""
+    """Works out what the rows of one segment are made of."""
 
     nodes: Mapping[str, Node]
     segment: Segment
@@ -357,7 +357,7 @@ def _wider(one: pl.DataType, other: pl.DataType) -> pl.DataType:
 
 
 def _comparing(node: Node) -> str | None:
-    """Return which check of a gate holds rows against others, though it is none of keys, or puts values of others into them."""
+    """Describe the first check of a gate that compares a row with other rows, or repairs it by their values; None if each row is judged alone. Keys do not count."""
     if node.judges_each(node.checks):
         return None
     found = next(c for c in node.checks if not node.judges_each([c]))

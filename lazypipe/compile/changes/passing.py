@@ -190,7 +190,7 @@ class Passing:
         return {} if self.operation.inputs() else self.plan.apart
 
     def matches(self) -> dict[str, tuple[Match, ...]]:
-        """Return how its rows find those of other inputs by keys, in each place where it reads these; without those of which it is not known."""
+        """Return the keys by which its rows find rows of other inputs, one for each place where an input is read; inputs of which that is unknown are left out."""
         from lazypipe.compile.changes.through import looked_up
 
         match = self.operation.match(self.table, self.scope)
@@ -228,7 +228,7 @@ class Passing:
         return f"it goes over all groups of {behind}"
 
     def _clause(self) -> str:
-        """Say what of it does, and what to write instead where there is something."""
+        """Say which part of the operation is the reason, and what to write instead where there is something."""
         from lazypipe.ops.closed import Closed
         from lazypipe.ops.sample import Sample
         from lazypipe.ops.session import Session

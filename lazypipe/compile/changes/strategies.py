@@ -174,7 +174,7 @@ class _Deriving:
 
     @property
     def _follows(self) -> bool:
-        """Whether rows that are there are those of the inputs as they are now."""
+        """Whether the output always holds the rows of its inputs as they are now."""
         return self.output is not None and self.output.mode == "replace"
 
 

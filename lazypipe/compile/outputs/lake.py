@@ -35,7 +35,7 @@ def _found(output: Output, schema: pl.Schema, at: Path) -> Iterator[Fault]:
 
 
 def _differing(pipeline: Pipeline) -> Iterator[Fault]:
-    """Yield outputs of one dataset of which some say that it is a Delta table, and some do not."""
+    """Yield a fault for each dataset that one output declares a Delta table and another does not."""
     by_target: dict[str, dict[bool, str]] = {}
     for name, output in pipeline.outputs.items():
         if output.format == "dataset":

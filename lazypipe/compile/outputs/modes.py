@@ -1,4 +1,4 @@
-"""Write modes: what an output makes of the rows that a run gives and of those that are there, and what it needs for that."""
+"""Write modes: how the rows of a run are put together with those that are there, and which settings each mode needs."""
 
 from __future__ import annotations
 

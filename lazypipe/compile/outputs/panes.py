@@ -1,4 +1,4 @@
-"""What outputs say of panes, bound: which windows they are of, and of which of their columns there are differences."""
+"""The panes of outputs, bound: of which windows they tell, and of which columns differences are told."""
 
 from __future__ import annotations
 

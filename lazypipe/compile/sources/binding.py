@@ -64,7 +64,7 @@ def bind(
         raise Fault(redact(fault.what), fault.fix, fault.path, away=fault.away) from None
 
 
-def scan_uri(uri: str, storage_options: Mapping[str, Any] | None = None, called: str = "data") -> pl.LazyFrame:
+def scan_uri(uri: str, storage_options: Mapping[str, Any] | None, called: str = "data") -> pl.LazyFrame:
     """Return the rows of a dataset, a file, or the files of a pattern, as a source reads them that says no more.
 
     Raises

@@ -48,7 +48,7 @@ class Intake:
 
     @property
     def minds_names(self) -> bool:
-        """Whether it matters which file is another one, and which is one of before that has changed or is gone."""
+        """Whether a new file must be told from one that was renamed, changed or removed: elsewhere rows just follow their files."""
         return self.on_removed != "delete" or self.on_modified != "reprocess"
 
 

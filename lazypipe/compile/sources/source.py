@@ -1,4 +1,4 @@
-"""Sources as they are bound: what there is of their files, how these are read, and by which types."""
+"""Bound sources: which files they have, how these are read, and with which types."""
 
 from __future__ import annotations
 
@@ -25,10 +25,9 @@ from lazypipe.storage.files import FileInfo, expand, files_at
 from lazypipe.storage.formats import FORMATS, TEXT_FORMATS
 from lazypipe.storage.scan import FILE_COLUMN, Reader
 from lazypipe.storage.shape import Fit, Shape, fit, fitted, reader_of, reread
-from lazypipe.storage.text import moments, wholes
 from lazypipe.storage.text.by_row import TEXT
 from lazypipe.storage.text.fields import refuse_unknown_fields
-from lazypipe.storage.text.lines import bad_line, refuse_short_rows
+from lazypipe.storage.text.lines import bad_line, moments, refuse_short_rows, wholes
 from lazypipe.windows.watermark import Arrival, Watermark
 
 if TYPE_CHECKING:
@@ -141,7 +140,7 @@ class BoundSource:
 
     @property
     def checks(self) -> tuple[Check, ...]:
-        """The checks that come of the contract and of ``on_bad_time``, ahead of those of the gate."""
+        """The checks made from the contract and ``on_bad_time``; they precede those of the gate."""
         cells = () if self.shape is None else cell_checks(self.shape, self.reader.format)
         times = self.on_bad_time
         if TEXT in self.raw:
@@ -185,7 +184,7 @@ class BoundSource:
         return found
 
     def listed(self, admit: Callable[[Snapshot], Snapshot] = lambda found: found, *, patient: bool = False) -> Snapshot:
-        """Return the files that are there, those left out whose ends show that they are corrupt."""
+        """List the files, without those whose last bytes show that they are corrupt."""
         from lazypipe.storage.datasets.dataset import Dataset
         from lazypipe.storage.lake.table import read_table
 

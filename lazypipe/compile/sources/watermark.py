@@ -22,9 +22,7 @@ __all__ = ["beat", "read_watermark", "time_checks"]
 _MICROSECOND = timedelta(microseconds=1)
 
 
-def read_watermark(
-    source: Source, schema: pl.Schema, form: str, at: Path, marker: str | None = None
-) -> Watermark | None:
+def read_watermark(source: Source, schema: pl.Schema, form: str, at: Path, marker: str | None) -> Watermark | None:
     """Return how the watermark of a source of a format comes about, None if it says nothing of it.
 
     ``marker`` is the marker that it names as a whole URI.

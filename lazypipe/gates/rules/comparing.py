@@ -181,7 +181,7 @@ def _meet(left: pl.DataType, right: pl.DataType) -> bool:
 
 
 def _clock(dtype: pl.DataType) -> str | None:
-    """Return what kind of time a type tells: those of one kind compare."""
+    """Return which kind of time a type holds; only times of one kind can be compared. None for other types."""
     match dtype:
         case pl.Date():
             return "local"

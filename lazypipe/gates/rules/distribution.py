@@ -152,7 +152,7 @@ class KlDivergence(GroupedRule):
         """Return what rows are counted by, and what of that has the weights, in their order."""
         said = f"column {self.column!r}"
         if self.values is not None:
-            namable(self.column, schema, scope, "column")
+            namable(self.column, schema, scope)
             wanted = typed(self.values, schema[self.column], scope, "values", said)
             if wanted.n_unique() < len(wanted):
                 raise scope.fault("a value stands twice in values", "name each value once", "values")

@@ -308,7 +308,7 @@ class Proportion(GroupedRule):
     max: Any = arg(BOUND, "The greatest part of rows: 0.2 or 20%.", default=None)
 
     def __post_init__(self) -> None:
-        """Check that it is a part of something, and that there is a bound."""
+        """Check that there is a bound, that bounds are fractions, and that what is counted is said exactly once."""
         super().__post_init__()
         need_bound(self, "min", "max")
         for name in ("min", "max"):
@@ -323,7 +323,7 @@ class Proportion(GroupedRule):
         """One check: too small or too large a part."""
         if self.column is not None:
             scope.columns([self.column], schema, "column")
-            namable(self.column, schema, scope, "column")
+            namable(self.column, schema, scope)
             wanted = literal(self.value, schema[self.column], scope, "value", f"column {self.column!r}")
             hits, said = (pl.col(self.column) == wanted).cast(pl.Boolean), f"{self.column} = {self.value}"
         else:
@@ -417,7 +417,7 @@ class MostCommon(GroupedRule):
     def checks(self, schema: pl.Schema, scope: Scope) -> Sequence[Check]:
         """One check: a value that is not given is the most common."""
         scope.columns([self.column], schema, "column")
-        namable(self.column, schema, scope, "column")
+        namable(self.column, schema, scope)
         dtype = schema[self.column]
         wanted = typed(self.is_, dtype, scope, "is", f"column {self.column!r}")
         if wanted.dtype.is_float() and dtype.is_integer():

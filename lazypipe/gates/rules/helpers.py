@@ -124,7 +124,7 @@ def each(
     scope: Scope,
     make: Callable[[str, int], tuple[pl.Expr, pl.Expr | None]],
 ) -> list[Check]:
-    """Return one check per column: what violates it, and the nearest value that would not, if there is one."""
+    """Return one check per column; ``make`` gives the violation, and the nearest valid value or None."""
     if rule.id is not None and len(columns) > 1:
         raise scope.fault("one id cannot name the checks of several columns", "write one rule per column", "id")
     distinct_names(columns, scope, "columns")
@@ -133,7 +133,7 @@ def each(
 
 
 def one_of(value: Any, known: Collection[str], argument: str) -> None:
-    """Check that an argument is one of the words that it takes."""
+    """Raise Fault if an argument is none of the values it may have."""
     if value not in known:
         raise Fault(f"unknown {argument} {value!r}", nearest(str(value), known, "values"), (argument,))
 
@@ -158,12 +158,12 @@ def comparable(columns: Iterable[str], schema: pl.Schema, scope: Scope, argument
             raise scope.fault(what, "cast it to a type of its own", argument)
 
 
-def namable(column: str, schema: pl.Schema, scope: Scope, argument: str) -> None:
-    """Raise Fault for a column of whose values none can be written in a rule."""
-    comparable([column], schema, scope, argument)
+def namable(column: str, schema: pl.Schema, scope: Scope) -> None:
+    """Raise Fault, at the argument ``column``, for one of whose values none can be written in a rule."""
+    comparable([column], schema, scope, "column")
     if schema[column].is_nested():
         what = f"column {column!r} is {dtype_name(schema[column])}, whose values a rule cannot name"
-        raise scope.fault(what, "unnest or explode it first, and name a column of single values", argument)
+        raise scope.fault(what, "unnest or explode it first, and name a column of single values", "column")
 
 
 def distinct_names(columns: Sequence[str], scope: Scope, argument: str) -> None:

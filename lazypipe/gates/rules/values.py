@@ -123,7 +123,7 @@ class Between(Rule):
     )
 
     def __post_init__(self) -> None:
-        """Check that there is a bound, and that it bounds."""
+        """Check that there is a bound, and that ``closed`` is a known word."""
         super().__post_init__()
         if self.min is None and self.max is None:
             raise Fault("between needs a bound", "give min, max or both", ("column",))

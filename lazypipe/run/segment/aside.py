@@ -140,7 +140,7 @@ def needed(aside: Dataset, data: Dataset, of: str | None = None) -> int:
 
 
 def forget(query: Query, keys: pl.LazyFrame) -> None:
-    """Take rows with keys that an output deletes out of what is put aside too: by its own gate, so that no replay brings them back, and ahead of it.
+    """Remove rows whose keys an output deletes from quarantines too: from its own, so that no replay brings them back, and from those ahead of it.
 
     Ahead are the gates of what the rows are made of in this pipeline, where the key is a column as it was.
     """
@@ -341,7 +341,7 @@ class Quarantine:
         return self.query.with_files(self.query.with_units(rows))
 
     def _told(self, rows: pl.LazyFrame) -> pl.LazyFrame:
-        """Say of rows that carry their units only for this which file they came from."""
+        """Replace the unit that rows carry only for this purpose by the name of the file they came from."""
         return self._named(rows).drop(UNIT) if UNIT in rows.collect_schema() else rows
 
     def _told_apart(self, number: int, rows: pl.LazyFrame, *, few: bool) -> tuple[DataFile, ...]:

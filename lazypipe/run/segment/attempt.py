@@ -172,7 +172,7 @@ class Attempt:
         return self._restated({CONSUMED: {**commit.info[CONSUMED], **beside}, **told}, started)
 
     def _restated(self, info: dict[str, Any], started: float, gates: tuple[GateReport, ...] = ()) -> SegmentResult:
-        """Publish the rows that are there again, with other things said of them."""
+        """Publish the present files once more, with new information in the commit."""
         commit, name = self.work.commit, self.segment.node
         assert commit is not None
         dataset = self.target.dataset

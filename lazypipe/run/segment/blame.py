@@ -38,7 +38,7 @@ def explain_failure(
     origin: Origin,
     target: str,
     *,
-    masked: bool = False,
+    masked: bool,
 ) -> LazypipeError:
     """Turn what a query raised into an error that names the file, or the stage and its operation or rule.
 

@@ -224,7 +224,7 @@ class Kept:
         self.keys |= zip([s.key for s in sides], found, strict=True)
 
     def note_digests(self, digest: Callable[[Side], pl.DataFrame], prefix: str) -> None:
-        """Write what other sides hold of each key, where that is not as it was; ``digest`` gives it."""
+        """Write the digests of what other sides hold of each key, where they have changed; ``digest`` gives them."""
         new = [s for s in self.work.keeping if s not in self.work.told]
         frames = [self.work.digests[s] if s in self.work.digests else digest(s) for s in new]
         few = all(f.height <= FEW for f in frames)

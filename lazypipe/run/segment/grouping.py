@@ -1,4 +1,4 @@
-"""The step that an output is cut at: what is kept of each unit ahead of it, and the rows behind it that are made of that.
+"""The step at which an output is cut in two: figures of each unit are kept ahead of it, and the rows behind it are made of these figures.
 
 A step that is folded is made of the figures of units. One that goes by groups is made of their rows, which are read again; what is kept of
 each unit then are just the groups that it holds.
@@ -89,27 +89,27 @@ class Grouping:
 
     @property
     def _spread(self) -> Spread | None:
-        """Of which groups figures are, where these do not say all of it that groups are told apart by."""
+        """How to find the groups that figures belong to, where the figures lack a column by which groups are told apart; None where they have all."""
         told = self._fold is None or {*self.by} <= self.within.keys()
         return None if told or self._fold is None else self._fold.spread
 
     @property
     def came(self) -> pl.LazyFrame:
-        """What is kept of the units that this run reads."""
+        """The figures of the units that this run reads."""
         return self.beside.scan(self.figures, self.within, self.work.live)
 
     @property
     def stayed(self) -> pl.LazyFrame:
-        """What is kept of the others that there are."""
+        """The figures of all other units, as earlier runs kept them."""
         return self.beside.scan(self.work.figures, self.within, self.work.live)
 
     @property
     def left(self) -> pl.LazyFrame:
-        """What was kept of the units that are gone."""
+        """The figures of the units that are gone."""
         return self.beside.scan(self.work.leaving, self.within, self.work.gone)
 
     def kept(self) -> pl.LazyFrame:
-        """Return what is kept of all units that there are."""
+        """Return the figures of all units: those of this run and of earlier ones."""
         return self.beside.scan(self.files, self.within, self.work.live)
 
     def note(self, figures: tuple[DataFile, ...]) -> tuple[DataFile, ...]:
@@ -136,7 +136,7 @@ class Grouping:
         return rows.sort(self.order, nulls_last=True) if self.order else rows
 
     def pairs(self) -> pl.LazyFrame | None:
-        """Return which units hold rows of which groups, in the order of these, where all rows were read; None if there are no rows.
+        """Return pairs of groups and the units that hold their rows, ordered by group, where all rows were read; None if there are no rows.
 
         They were noted on the way, unless rows were joined: with nothing on the other side a join may end before all have flowed by.
         """
@@ -148,7 +148,7 @@ class Grouping:
         return self._in_one_type(query.with_units(ahead.select(*self.by, UNIT).unique())).sort(self.by, nulls_last=True)
 
     def _in_one_type(self, groups: pl.LazyFrame) -> pl.LazyFrame:
-        """Return groups of which keys that a join compares with those of another type are of the type that holds both."""
+        """Cast the keys of groups that a join compares with keys of another type to the type that holds both."""
         assert self.query.segment.output is not None
         sides = self.query.plan.strategies[self.query.segment.output].grouped if self.work.reread else ()
         types = {here: t for s in sides for here, t in zip(s.match.here, s.match.types, strict=False)}
@@ -294,7 +294,7 @@ class Grouping:
         return node.shaped(node.steps_over(after, inputs, step + 1, len(node.steps), watching))
 
     def of(self, places: pl.DataFrame | None) -> pl.LazyFrame:
-        """Return the figures with some values in the columns that these are looked up by; all of them, if there are no such columns."""
+        """Return the figures that have given values in their lookup columns; all figures if there are no such columns."""
         places = None if places is None or places.width == 0 else places
         files = self.files if places is None else self.beside.may_hold(self.files, self.within, places)
         self.is_little = self.is_little and (are_few(files) if places is None else self._is_read_at_once(files, places))

@@ -48,7 +48,7 @@ def by_time(names: Sequence[str], schema: Mapping[str, pl.DataType]) -> list[str
 
 
 def fitted(keys: Keys, schema: Mapping[str, pl.DataType]) -> Keys:
-    """Return those of some keys that columns of other types can hold, as these hold them.
+    """Cast keys to the types of other columns, without the keys that those types cannot hold.
 
     Examples
     --------
@@ -208,7 +208,7 @@ class Groups:
     def earlier(
         self, report: dict[str, Any], checks: Sequence[Check], schema: pl.Schema, lookup: Lookup
     ) -> tuple[Tally, Tally]:
-        """Return what a gate had counted of all rows, and less what of that were rows of the groups."""
+        """Return what a gate had counted of all rows, and the counts of the touched groups as negative numbers, to be added to it."""
         told = {c["id"]: c for c in report["checks"]}
         before = Tally(rows=report["rows"], good=report["good"])
         before.evaluated.update({i: c["evaluated"] for i, c in told.items()})
@@ -227,7 +227,7 @@ class Groups:
     def merge(
         self, sink: DatasetSink, staged: Callable[[DatasetSink], None]
     ) -> tuple[tuple[DataFile, ...], frozenset[str]]:
-        """Merge small files of each folder that stay, in order; return what comes of them, and the paths that they had.
+        """Merge the small files of each folder that stay, rows in order; return the files made, and the paths of those they replace.
 
         ``staged`` is told what writes them, before it does.
         """

@@ -90,7 +90,7 @@ class LayingOut(Part):
 
     @property
     def _rows(self) -> int:
-        """Rows of all that is read, as far as that is easily known: of datasets, and of Parquet files by the footers of some."""
+        """The number of rows read, as far as it is cheap to know: of datasets, and of Parquet files by the footers of some."""
         read = self.query.snapshots.values()
         return sum(_rows_of(s.files) if s.commit is None else s.commit.rows for s in read)
 

@@ -87,7 +87,7 @@ class Merge:
         self.outgrown: pl.Schema | None = None
 
     def outcome(self, incoming: pl.LazyFrame, files: tuple[DataFile, ...]) -> Outcome:
-        """Put the rows of a run together with those that are there.
+        """Combine the rows of a run with those that are there, as the write mode says.
 
         Parameters
         ----------
@@ -190,7 +190,7 @@ class Merge:
         return self.output.mode == "replace_partitions" and before.partition_by != self.output.partition_by
 
     def _said(self, function: Any) -> Any:
-        """Call what knows nothing of outputs, and name this one in what it complains of."""
+        """Call a function that knows nothing of outputs, and name this output in the error that it raises."""
         try:
             return function()
         except LazypipeError as error:
@@ -280,7 +280,7 @@ class Merge:
     def _without(
         self, commit: Commit, keys: pl.LazyFrame, on: list[str]
     ) -> tuple[tuple[DataFile, ...], frozenset[str]]:
-        """Write files without some keys once more; return them, in the folders that they had, and the paths of those that they replace."""
+        """Rewrite files without the rows of some keys; return the new files, in the same folders, and the paths of those they replace."""
         found = rewrite_without(self.dataset, commit, keys, on, prefix=f"{self.prefix}k")
         self.staged += found.sinks
         return partitioned(found.files, commit.partition_by, self.output.partition_by), found.without
@@ -318,7 +318,7 @@ class Merge:
         return merge_versions(old, new, key, moment=moment, ignore=ignore, ended=ended, **said)
 
     def _ended(self, keys: pl.LazyFrame) -> pl.LazyFrame | None:
-        """Return the keys that are there and did not come, where that ends them."""
+        """Return the current keys that did not come, where their absence ends them."""
         if self.commit is None or self.output.deletes != "close":
             return None
         key = [*self.output.key]
@@ -326,7 +326,7 @@ class Merge:
         return self._spilled(there.join(keys, on=key, how="anti", nulls_equal=True), "ended")
 
     def _old(self, files: tuple[DataFile, ...], keys: pl.LazyFrame) -> pl.LazyFrame:
-        """Return the rows that are there of some keys."""
+        """Return the current rows of some keys."""
         if self.commit is None or not files:
             return pl.LazyFrame(schema=self.schema)
         rows = rows_with(self.dataset, self.commit, files, keys, self.output.key)

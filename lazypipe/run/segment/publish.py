@@ -141,7 +141,7 @@ class Publication(Part):
             raise
 
     def _keep_state(self) -> Commit | None:
-        """Commit what gates have counted of rows that are kept for this run only, where they see just some of them."""
+        """Commit what gates have counted where rows are kept for this run only, and a run sees just some of them."""
         if self.target.state is None:
             return None
         info = self._said()
@@ -188,7 +188,7 @@ class Publication(Part):
         return info
 
     def _stay(self, name: str, files: Collection[str]) -> frozenset[str]:
-        """Return those of a source's files, by the names that they are consumed by, that are as they were listed, if they were."""
+        """Return which of a source's files, by their names in commits, are still as they were listed; those that were not listed count as such."""
         source = self.plan.nodes[name].source
         assert source is not None
         listed = {source.redact(f.uri): f for f in self.run.snapshots[name].files}
@@ -206,7 +206,7 @@ class Publication(Part):
         return {EXTENTS: said} if said else {}
 
     def _looked_at(self, name: str) -> Snapshot:
-        """Return what this run has found of a source, or of an output that it reads."""
+        """Return the snapshot that this run has of a source, or of an output that it reads."""
         if name not in self.run.published:
             return self.run.look(name)
         dataset, commit = self.run.published[name]
@@ -269,7 +269,7 @@ class Publication(Part):
         return self.target.hashing(again, Written(counted))(), frozenset(f.path for f in worn)
 
     def _merged_figures(self) -> tuple[DataFile, ...]:
-        """Return the files with figures of the units that there are, small ones of those that stay merged."""
+        """Return the files with the figures of all units; of those that stay, small ones are merged."""
         grouping = self.query.grouping
         if grouping is None:
             return ()

@@ -318,7 +318,7 @@ class Query:
 
     @property
     def digests(self) -> Digests:
-        """What other sides hold of each key, as this run lists and reads them."""
+        """Digests of the rows that the other sides of joins hold for each key, as this run lists and reads them."""
         run = self.run
         return Digests(self.plan, run.look, run.digests, run.published, run.moments)
 
@@ -507,7 +507,7 @@ class Query:
         return self._large[name]
 
     def _bytes(self, name: str) -> int:
-        """Return how many bytes of files this run reads of a source, or of rows that are kept; none of stores that do not say it."""
+        """Return how many bytes of files this run reads of a source, or of kept rows; 0 where the store does not say."""
         units, listed = self.work.units.get(name), self.snapshots.get(name)
         if name in self.run.shared:
             files: Sequence[DataFile] = self.run.shared[name].files
@@ -521,7 +521,7 @@ class Query:
 
 
 def _keeps_rows(node: Node, ahead: Node) -> bool:
-    """Whether each of a stage's rows is made of one row ahead of it."""
+    """Whether each row of a stage is made of exactly one row of the stage ahead."""
     schema = ahead.schema
     for (operation, scope), after in zip(node.steps, node.schemas, strict=True):
         if operation.name not in ("sort", "limit") and not operation.each(Table(empty(schema).lazy(), schema), scope):

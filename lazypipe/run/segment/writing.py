@@ -105,7 +105,7 @@ class Writing(Part):
         return None if self.capture is None else Executed(self.segment.node, self.capture, self.beneath)
 
     def _write_figures(self, grouping: Grouping, suffix: str) -> None:
-        """Write what is kept of each unit that this run reads, where the output is made of that."""
+        """Write the figures of each unit that this run reads, where the output is made of figures."""
         capture, partial = self._watch(), grouping.partial()
         counted = Counted(grouping.order)
         grouping.figures = grouping.note(

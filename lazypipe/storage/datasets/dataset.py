@@ -294,7 +294,7 @@ class Dataset:
         return publish.catch_up(self.uri, self.log, latest, self.storage_options)
 
     def _table(self, previous: Commit | None, version: int, *, begin: bool = False) -> dict[str, Any]:
-        """Return what a commit says of its Delta table, if it has one; ``begin`` one if it has none."""
+        """Return the part of a commit's ``info`` about its Delta table: none without a table, unless it is to ``begin`` one."""
         from lazypipe.storage.lake import publish
 
         before = None if previous is None else previous.info.get(DELTA)
@@ -322,7 +322,7 @@ class Dataset:
     def _staying(
         self, previous: Commit, schema: pl.Schema, gone: frozenset[int], without: Collection[str]
     ) -> tuple[tuple[DataFile, ...], frozenset[int]]:
-        """Return the files of a commit that stay beside others, and the units in them that are no longer there."""
+        """Return the files of the previous commit that stay, and the units in them whose rows are gone."""
         if dict(previous.schema) != dict(schema):
             raise StorageError(
                 "the rows to append have other columns than the dataset",

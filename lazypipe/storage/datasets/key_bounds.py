@@ -87,7 +87,7 @@ class KeyBounds:
         return self.partition_by if file.layout is None else file.layout.partition_by
 
     def _fixed(self, file: DataFile) -> dict[str, Bounds | None]:
-        """Return the bounds of columns of which a file has one value, that of its folder."""
+        """Return the bounds of partition columns: a file's one value of each, as its folder is named."""
         by = self._folders(file)
         folders = {n: self.schema[n] for n in self.columns if n in by}
         values = hive.as_literals(file.path, folders) if folders else ()

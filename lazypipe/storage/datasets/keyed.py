@@ -90,7 +90,7 @@ def rewrite_without(
     together: bool = True,
     most_rows: int | None = None,
 ) -> Rewrite:
-    """Write those files of a commit once more that hold any of the keys, without the rows of these keys.
+    """Rewrite the files of a commit that hold any of the keys, without the rows of these keys.
 
     Rows keep their order, their layout and their units; rows of units that the commit says are gone are left out on the way. A file of which nothing is left has no
     successor. Small neighbours become one file. Memory is that of the keys that the files hold, not of all keys.
@@ -143,7 +143,7 @@ def files_with(
     keys: pl.LazyFrame,
     on: Sequence[str],
 ) -> tuple[DataFile, ...]:
-    """Return those files of a commit that hold any of the keys; see :func:`rewrite_without`, which finds them as this does."""
+    """Return the files of a commit that hold any of the keys, found as :func:`rewrite_without` finds them."""
     _check(dataset, commit, keys, on)
     work = _Work(dataset, commit, tuple(on), "")
     _, found = work.find(keys.select(on))
@@ -157,7 +157,7 @@ def rows_with(
     keys: pl.LazyFrame,
     on: Sequence[str],
 ) -> pl.LazyFrame:
-    """Return the rows of some files of a commit that have any of the keys: what ``rewrite_without`` leaves out of them.
+    """Return the rows with any of the keys in some files of a commit: those that ``rewrite_without`` leaves out.
 
     Parameters
     ----------
@@ -175,7 +175,7 @@ def not_ruled_out(dataset: Dataset, commit: Commit, keys: pl.DataFrame) -> tuple
 
 
 def refuse_unreadable(dataset: Dataset, commit: Commit, files: Iterable[DataFile]) -> None:
-    """Raise StorageError that names one of some files that cannot be read, if there is one: it has no footer."""
+    """Raise StorageError for the first of some files that has no readable footer."""
     _Work(dataset, commit, (), "").refuse_unreadable(files)
 
 
@@ -284,7 +284,7 @@ class _Work:
             raise
 
     def refuse_unreadable(self, files: Iterable[DataFile]) -> None:
-        """Raise StorageError that names a file of which the footer cannot be read, if there is one."""
+        """Raise StorageError for the first file whose footer cannot be read."""
         for file in files:
             self._known.of_groups(file)
 

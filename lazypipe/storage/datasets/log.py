@@ -281,7 +281,7 @@ class Commit:
 
 
 def _rest(said: Mapping[str, Any], written: int, lists: Callable[[str, str], Lists] | None) -> Rest:
-    """Return what a commit of so many bytes says that it rests upon."""
+    """Return the lists that a commit rests upon, as its file names them; ``written`` is the size of that file."""
     assert lists is not None
     name, of = said["lists"], said["blake3"]
     return Rest(name, of, said["bytes"], said["spent"] + written, lists(name, of))
@@ -292,7 +292,7 @@ def _damaged(uri: str) -> StorageError:
 
 
 def partitioned(files: Iterable[DataFile], before: tuple[str, ...], now: tuple[str, ...]) -> tuple[DataFile, ...]:
-    """Return files of a dataset that has other partitions now, each with those that it was written with.
+    """Return files of a dataset whose partitioning has changed, each with the partition columns it was written with.
 
     Examples
     --------
@@ -351,7 +351,7 @@ class CommitLog:
         return self._files.last()
 
     def half_written(self) -> dict[str, Mapping[str, Any]]:
-        """Return the files that commits which were killed have left: path to what the store knows of it."""
+        """Return the files that killed commits have left: each path with the details that the store gives."""
         return self._files.half_written()
 
     def read(self, version: int) -> Commit:
@@ -415,7 +415,7 @@ class CommitLog:
         return replace(commit, rest=rest)
 
     def _written(self, commit: Commit) -> tuple[builtins.bytes, Rest | None, str | None]:
-        """Return the content of a commit's file, what it rests upon, and the name of the file that was written for that, if one was.
+        """Return the content of a commit's file, the lists it rests upon, and the name of the file of lists if a new one was written.
 
         What is long, and was before, rests upon lists: those of the commit before, as long as it
         has something of them, and until what was spent on differences is as much.

@@ -117,7 +117,7 @@ def _within(at: str, index: int, value: Any) -> str:
 
 
 def _comparable(plain: Sequence[Any]) -> tuple[list[Any], bool]:
-    """Return values of which those that are equal are the same, and whether they are the texts of what was given."""
+    """Return values that are equal only where their types are too, and whether they are JSON texts that stand for those given."""
     if set(map(type, plain)) <= _PLAIN:
         return [*plain], False
     return [json.dumps(pack(value), separators=(",", ":")) for value in plain], True
@@ -168,7 +168,7 @@ class _Telling:
 
 
 def _filled(places: Sequence[Splice], new: list[Any]) -> list[Splice]:
-    """Return splices of one list at the places of those of another."""
+    """Return splices at the same places as those of another list, with what ``new`` holds there."""
     made, shift = [], 0
     for at, gone, came in places:
         start = at + shift

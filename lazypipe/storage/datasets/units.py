@@ -78,14 +78,14 @@ class Units:
         return Units(files, wanted, others={u: o for u, o in self.others.items() if u in wanted})
 
     def renamed(self, frame: pl.LazyFrame) -> pl.LazyFrame:
-        """Put in rows that know their units those that they get here."""
+        """Replace the units of rows by those that they have here."""
         if not self.others:
             return frame
         now = pl.col(UNIT).replace([*self.others], pl.Series([*self.others.values()], dtype=pl.UInt64))
         return frame.with_columns(now)
 
     def select(self, files: Iterable[FileInfo]) -> tuple[FileInfo, ...]:
-        """Return those of some files that are read; of files that are read in parts, the parts.
+        """Return the files that are read, or the parts of those that are read in parts.
 
         Examples
         --------
@@ -117,7 +117,7 @@ class Units:
 
 
 def as_uri(key: pl.Expr) -> pl.Expr:
-    """Return the URIs of the files that keys of parts are of.
+    """Return the URIs of files, given keys of files or of their parts.
 
     Examples
     --------

@@ -210,7 +210,7 @@ class _TextFile:
         return size <= self._part[1]
 
     def beginning(self, text: TextFormat) -> bytes | None:
-        """Return what precedes the rows of the file, and one of them, where a part does not begin with that."""
+        """Return the header of the file and its first row, for a part that does not begin with them; None if it does."""
         if self._part is None or self._part[0] == 0:
             return None
         most, size = self._part[0], _BEGINNING

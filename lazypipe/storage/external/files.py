@@ -228,7 +228,7 @@ def verify(uri: str, handle: Handle) -> None:
         _SOUND.add(key)
 
 
-def open_handle(uri: str, storage_options: Mapping[str, Any] | None = None) -> Handle:
+def open_handle(uri: str, storage_options: Mapping[str, Any] | None) -> Handle:
     """Open ``uri``, any URL that fsspec understands, chained ones included.
 
     Parameters

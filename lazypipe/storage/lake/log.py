@@ -83,7 +83,7 @@ _ROWS = pl.Schema(
 
 @dataclass
 class Table:
-    """What a log comes to at a version: the files that are live, those that were removed, and what they are.
+    """The state of a table at one version, as its log gives it: live files, removed files, and the table's properties.
 
     ``adds`` and ``removes`` are by the paths that the log gives; ``transactions`` say how far each writer is that counts its own.
     """
@@ -212,7 +212,7 @@ class DeltaLog:
         self.files.create(version, ("\n".join(lines) + "\n").encode())
 
     def write_checkpoint(self, table: Table, now: int) -> None:
-        """Write what a version comes to, so that readers need not read those before.
+        """Write the state at a version, so that readers need not read the versions before it.
 
         Parameters
         ----------

@@ -27,6 +27,8 @@ class Budget:
 
     Attributes
     ----------
+    seconds
+        What all pieces may take, as given.
     start
         When it began, by the clock.
     stopped

@@ -104,7 +104,7 @@ def column_cost(
     level: int | None = 3,
     part: float = 1.0,
 ) -> Cost:
-    """Return what a column as it stands in a file costs, by the bytes that it takes there.
+    """Estimate what a column of a file costs to write and read, by its bytes there.
 
     ``encoding`` is the writer's own if it is empty. Times are those of ``part`` of the bytes: with many more rows, the dictionary is
     hardly longer.
@@ -145,7 +145,7 @@ def _kind(dtype: pl.DataType) -> tuple[int, str]:
 
 
 def harder(cost: Cost, sizes: Iterable[Size], level: int) -> Cost:
-    """Return what columns cost if all of them are compressed by so high a level of zstd rather than by the usual one.
+    """Return what columns cost at a higher zstd level than the usual one, for all of them.
 
     Few rows do not show what that saves: bytes are the same.
 
@@ -190,7 +190,7 @@ def values(column: pl.Series) -> int:
 
 
 def order_seconds(frame: pl.DataFrame, keys: int) -> float:
-    """Return what it takes to put rows in the order of so many keys.
+    """Return the seconds that it takes to sort rows by so many keys.
 
     Examples
     --------

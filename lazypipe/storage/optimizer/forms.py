@@ -148,7 +148,7 @@ def check_forms(forms: Mapping[str, Form], schema: Mapping[str, pl.DataType]) ->
 
 
 def _rounds(forms: Mapping[str, Form]) -> list[list[str]]:
-    """Return the columns in the order in which they can be read: those that need others after these."""
+    """Return the columns in rounds, in the order in which they can be restored: each after those that it needs."""
     left, rounds = dict(forms), []
     while left:
         ready = [name for name, form in left.items() if not any(n in left for n in form.needs)]

@@ -131,7 +131,7 @@ def _uncompressed(
 
 
 def _timed(sized: Sequence[_Sized], writer: str, bench: Bench) -> dict[str, list[Option]]:
-    """Measure the time of each column's smallest ways; where there is none left for that, it is taken to be that of the plain one."""
+    """Time the smallest encodings of each column; where the budget is spent, they are taken to be as fast as the plain one."""
     columns: dict[str, list[_Sized]] = {}
     for one in sized:
         columns.setdefault(one.way.name, []).append(one)

@@ -84,7 +84,7 @@ def packing_order(frame: pl.DataFrame, rows: int = _ROWS, tried: int = _TRIED) -
 
 
 def likely_order(frame: pl.DataFrame) -> tuple[tuple[str, ...], float]:
-    """Return what ``packing_order`` does in a fraction of its time, and which part of the bits that leaves.
+    """Return an order as ``packing_order`` does, in a fraction of its time, and the part of the bits that is left in it.
 
     Only the columns with the most bits are counted, few keys are tried, on few of the rows; all of them tell what is left.
 

@@ -44,7 +44,7 @@ def live_bytes(file: DataFile, commit: Commit) -> int:
 
 
 def pack(sizes: Sequence[int], target: int) -> list[list[int]]:
-    """Return which of things of some sizes go together, so that none of the groups is larger than ``target``.
+    """Group things by size, so that no group is larger than ``target``; return the places of those in each group.
 
     Things that are larger stand alone. First fit, the largest first: at most 11/9 of the least number of groups, and one more.
 
@@ -140,9 +140,7 @@ def compaction(
     return tuple(tasks)
 
 
-def renewal(
-    commit: Commit, layout: Layout, partition_by: tuple[str, ...] | None, *, every: bool = False
-) -> tuple[Task, ...]:
+def renewal(commit: Commit, layout: Layout, partition_by: tuple[str, ...] | None, *, every: bool) -> tuple[Task, ...]:
     """Return what gives all files a layout; partitions in which all files have it, and none is worn, stay as they are.
 
     Parameters

@@ -61,7 +61,7 @@ def unseen(frame: pl.DataFrame) -> float:
 
 
 def look_seconds(columns: int) -> float:
-    """Return what it takes to take some rows, and to see what they are.
+    """Return the seconds that it takes to sample rows and look at their values.
 
     Examples
     --------

@@ -122,11 +122,10 @@ class Bench:
     """
 
     def __init__(self, clock: Clock, budget: float | None, *, quick: bool = False) -> None:
-        self.quick, self.budget = quick, budget
+        self.quick = quick
         self.spend = Budget(budget, None if quick else clock)
         self._clock = clock
         self._start = clock() if quick else self.spend.start
-        self._timed_once = budget is not None
         self._row_seconds: float | None = None
         self._overheads: dict[str, Cost] = {}
         self._known: dict[tuple[int, Layout], tuple[pl.DataFrame, pl.DataFrame, dict[str, Size]]] = {}
@@ -164,7 +163,7 @@ class Bench:
     def best_of(self, action: Callable[[], Any]) -> tuple[Any, float]:
         """Return what an action gives, and the seconds that it takes at its best."""
         least = None
-        for _ in range(1 if self._timed_once else _REPEATS):
+        for _ in range(_REPEATS if self.spend.seconds is None else 1):
             start = self._clock()
             made = action()
             taken = self._clock() - start
@@ -232,7 +231,7 @@ class Bench:
         self._expected[layout] = (frame, cost, dict(sizes))
 
     def in_order(self, frame: pl.DataFrame, layout: Layout) -> pl.DataFrame:
-        """Return the rows in the order of a layout that has no forms: what they take as they then stand is that of the layout."""
+        """Return the rows in the order of a layout without forms. Sizes estimated for the layout are kept as those of the sorted rows."""
         if not self.quick:
             return ordered(frame.lazy(), layout, frame.schema, _NAME).collect(engine="streaming")
         _, rows, sizes = self._sized(frame, layout)

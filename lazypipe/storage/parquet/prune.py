@@ -88,7 +88,7 @@ def overall(groups: Sequence[Bounds | None]) -> Bounds | None:
 
 
 def column_bounds(footer: Footer, name: str, dtype: pl.DataType) -> Bounds | None:
-    """Return the bounds of a column over all row groups of a file; None if one of these has none, or there is none."""
+    """Return the bounds of a column over all row groups of a file; None if there are no row groups, or one has no bounds."""
     return overall([bounds(footer.statistics(g, name), dtype) for g in range(len(footer.group_rows))])
 
 

@@ -1,4 +1,4 @@
-"""Where row groups of a Parquet file end, and hashes of all that stands up to there, by which two versions of it are held against each other.
+"""Where row groups of a Parquet file end, with hashes of everything up to there, by which two versions of a file are compared.
 
 A file begins as it did only if its bytes are the same, and if the footer says the same of them: the same bytes may be other rows by
 another footer, and the same footer may stand behind other bytes.
@@ -30,7 +30,7 @@ _MOST = 16
 
 
 class Borders(NamedTuple):
-    """Places at which row groups of a file end, and the hash of what stands up to each: of its bytes, and of what the footer says of them.
+    """Places at which row groups of a file end, each with a hash of everything up to it: of the bytes, and of the footer's entries about them.
 
     The last place is the end of all row groups, the last but one that of all but one.
     """

@@ -53,7 +53,7 @@ class Opens(Protocol):
         """Return what stands in it, decompressed."""
 
     def lines_ahead(self) -> int:
-        """Count the lines ahead of it, if it is a part of one."""
+        """Count the lines ahead of the part, if only a part of a file is read."""
 
     def close(self) -> None:
         """Close it."""

@@ -13,7 +13,7 @@ from functools import reduce
 import polars as pl
 
 from lazypipe.ops.cast import converted, refusal
-from lazypipe.spec.types import instance_of
+from lazypipe.spec.types import inner_types, instance_of
 
 __all__ = ["BYTES", "POINT", "Marks", "as_text", "is_no_float", "misfit", "parsed", "parses", "refused", "value"]
 
@@ -113,7 +113,7 @@ def _four_digits(text: pl.Expr) -> pl.Expr:
 
 
 def _moment(text: pl.Expr, dtype: pl.Datetime) -> pl.Expr:
-    """Spell every form out in one, so that it is parsed once."""
+    """Bring all accepted ways of writing a moment into one, so that text is parsed only once."""
     whole = (
         _four_digits(_year_first(text.str.replace(_BASIC, "$1-$2-$3 $4:$5:$6").str.replace("T", " ", literal=True)))
         .str.replace(r"^(\d+-\d+-\d+)$", "$1 00:00:00")
@@ -241,26 +241,15 @@ def refused(source: pl.DataType, target: pl.DataType) -> bool:
 def _is_of_another_kind(source: pl.DataType, target: pl.DataType) -> bool:
     if isinstance(source, pl.Array | pl.List) and isinstance(target, pl.Array):
         same = isinstance(source, pl.Array) and source.shape == target.shape
-        return not same or any(_is_of_another_kind(*pair) for pair in _inside(source, target))
+        return not same or any(_is_of_another_kind(*pair) for pair in inner_types(source, target))
     if isinstance(source, pl.Null):
         return False
     if source.is_nested() or target.is_nested():
-        inside = _inside(source, target)
+        inside = inner_types(source, target)
         return not inside or any(_is_of_another_kind(*pair) for pair in inside)
     if _kind(target) == "text":
         return False
     return isinstance(target, pl.Duration) if _kind(source) == "text" else _kind(source) != _kind(target)
-
-
-def _inside(source: pl.DataType, target: pl.DataType) -> list[tuple[pl.DataType, pl.DataType]]:
-    """Return the pairs of types that what is in values of one type has in those of the other."""
-    match source, target:
-        case ((pl.List() | pl.Array()), (pl.List() | pl.Array())):
-            return [(instance_of(source.inner), instance_of(target.inner))]
-        case pl.Struct(), pl.Struct():
-            there = {f.name: instance_of(f.dtype) for f in target.fields}
-            return [(instance_of(f.dtype), there[f.name]) for f in source.fields if f.name in there]
-    return []
 
 
 def _kind(dtype: pl.DataType) -> str:

@@ -183,7 +183,7 @@ def _parser(reader: Reader, schema: pl.Schema) -> Callable[[Sequence[tuple[int, 
 
 @contextmanager
 def _local(file: FileInfo, reader: Reader) -> Iterator[str]:
-    """Yield a URI of the file that Polars reads: its own, or that of a temporary copy; so of a part of one."""
+    """Yield a path or URI that Polars can read: that of the file itself, or of a temporary copy of it, or of a part of it."""
     if uris.is_native(file.uri) and file.end is None:
         yield file.uri
         return

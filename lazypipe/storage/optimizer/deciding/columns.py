@@ -167,7 +167,7 @@ def _layout(chosen: Mapping[str, Option], writer: str, frame: pl.DataFrame) -> L
 
 
 def _compared(chosen: Cost, other: Cost, least: Measure) -> str:
-    """Return what one way takes, and another, of what is to be small; of bytes if that is the same."""
+    """Describe the costs of two ways by what is to be small; by bytes too where that is equal."""
     here, there = (figure(getattr(c, least)) for c in (chosen, other))
     if least == "bytes" or here == there:
         alike = "" if least == "bytes" else f"{here} to {least} the sample either way; "

@@ -25,10 +25,10 @@ _VALUE_SECONDS = 7e-9
 
 def has_little(case: Case) -> bool:
     """Whether there is no time to write all columns, and then to find out anything by that."""
-    bench, frame = case.bench, case.frame
-    if not bench.quick or bench.budget is None or bench.spend.left is None or case.sample.scale <= 1:
+    bench, frame, spend = case.bench, case.frame, case.bench.spend
+    if not bench.quick or spend.seconds is None or spend.left is None or case.sample.scale <= 1:
         return False
-    if bench.budget < LITTLE:
+    if spend.seconds < LITTLE:
         return True
     needed = bench.price(frame)
     if packs(case):
@@ -37,7 +37,7 @@ def has_little(case: Case) -> bool:
         needed += bench.price(frame) + 2 * case.reading_seconds()
     else:
         needed += column_seconds(case)
-    return needed > bench.spend.left
+    return needed > spend.left
 
 
 def little_layout(case: Case) -> Layout:

@@ -49,8 +49,8 @@ def packed(case: Case, default: Cost, plain: Mapping[str, int]) -> tuple[str, ..
     if not packs(case):
         return ()
     search = packing_seconds(min(case.frame.width, _LARGEST), _orderable(case))
-    left = case.bench.spend.left
-    if left is not None and case.bench.quick and search + 4 * case.bench.price(case.ordered, case.writers[-1]) > left:
+    time = case.bench.spend.left
+    if time is not None and case.bench.quick and search + 4 * case.bench.price(case.ordered, case.writers[-1]) > time:
         # there is no time to try an order: one is taken that hardly needs it, unless rows have one
         has_order = any(case.frame[n].is_sorted() for n in case.rising)
         takes = not has_order and case.bench.spend.takes(likely_seconds(case.frame.width))
@@ -96,10 +96,11 @@ def likely(case: Case) -> tuple[str, ...]:
 
 def _orderable(case: Case) -> int:
     """Return the rows that there is time to put in order again and again."""
-    if case.bench.budget is None:
+    budget = case.bench.spend.seconds
+    if budget is None:
         return ORDERED
     seconds = _ORDER_SECONDS * max(case.ordered.width, 1)
-    return min(max(round(_ORDER_SHARE * case.bench.budget / seconds), QUICK_FEWEST), ORDERED)
+    return min(max(round(_ORDER_SHARE * budget / seconds), QUICK_FEWEST), ORDERED)
 
 
 def _numbered(case: Case, writer: str, default: Cost) -> tuple[str, ...]:
