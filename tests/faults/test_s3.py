@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import polars as pl
 import pytest
 from moto.server import ThreadedMotoServer
+from s3fs import S3FileSystem
 
 import lazypipe as lp
 from lazypipe.__main__ import main
@@ -156,3 +161,64 @@ def test_two_runs_at_once_lose_nothing(bucket: str, options: dict[str, Any], tmp
     assert all(r.status in ("done", "unchanged") or r.overtaken for r in found)
     assert pipeline(bucket, options, tmp_path).run().status in ("done", "unchanged")
     assert days(bucket, options) == [("mon", 4)]
+
+
+@contextmanager
+def losing_answers(server: str, to: str) -> Iterator[tuple[str, list[str]]]:
+    """A proxy that hands each request on, and cuts the connection instead of the answer to the first PUT with that in its path."""
+    lost: list[str] = []
+
+    class Proxy(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def hand_on(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            there = http.client.HTTPConnection(urlsplit(server).netloc)
+            there.request(self.command, self.path, body, dict(self.headers))
+            answer = there.getresponse()
+            content = answer.read()
+            there.close()
+            if self.command == "PUT" and to in self.path and not lost:
+                lost.append(self.path)
+                self.close_connection = True
+                return
+            self.send_response_only(answer.status)
+            for name, value in answer.getheaders():
+                if name.lower() not in ("connection", "transfer-encoding", "content-length"):
+                    self.send_header(name, value)
+            length = answer.getheader("Content-Length") if self.command == "HEAD" else None
+            self.send_header("Content-Length", length or str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = hand_on  # noqa: N815
+
+        def log_message(self, *_: Any) -> None: ...
+
+    proxy = ThreadingHTTPServer(("127.0.0.1", 0), Proxy)
+    thread = threading.Thread(target=proxy.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{proxy.server_port}", lost
+    finally:
+        proxy.shutdown()
+        thread.join()
+        proxy.server_close()
+
+
+def test_a_record_whose_answer_is_lost_is_one_record(
+    server: str, bucket: str, options: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deliver(bucket, options, "a.csv", "1,mon,5\n")
+    with losing_answers(server, "/state/ledger/0") as (proxy, lost):
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy)
+        S3FileSystem.clear_instance_cache()  # one that stands there already would go on by the other way
+        assert pipeline(bucket, {**options, "aws_endpoint_url": proxy}, tmp_path).run().status == "done"
+    assert len(lost) == 1
+    monkeypatch.setenv("AWS_ENDPOINT_URL", server)
+    S3FileSystem.clear_instance_cache()
+    assert days(bucket, options) == [("mon", 5)]
+    assert lp.history(f"{bucket}/days", storage_options=options)["version"].to_list() == [1]
+    ledger = lp.ledger(f"{bucket}/state/ledger")
+    assert [e.number for e in ledger.runs()] == [1]
+    assert ledger.verify().problems == ()
