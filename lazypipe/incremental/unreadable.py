@@ -18,7 +18,8 @@ from lazypipe.storage.files import FileInfo
 from lazypipe.storage.reasons import AGAIN, MASKED, says_thousands
 from lazypipe.storage.scan import cannot_read, is_engine_error
 from lazypipe.storage.shape import misfits, reader_of, too_long
-from lazypipe.storage.text.lines import line_where, moments
+from lazypipe.storage.text import moments
+from lazypipe.storage.text.lines import line_where
 
 if TYPE_CHECKING:
     from lazypipe.storage.lake.table import LakeTable

@@ -27,7 +27,8 @@ from lazypipe.storage.scan import FILE_COLUMN, Reader
 from lazypipe.storage.shape import Fit, Shape, fit, fitted, reader_of, reread
 from lazypipe.storage.text.by_row import TEXT
 from lazypipe.storage.text.fields import refuse_unknown_fields
-from lazypipe.storage.text.lines import bad_line, moments, refuse_short_rows, wholes
+from lazypipe.storage.text import moments, wholes
+from lazypipe.storage.text.lines import bad_line, refuse_short_rows
 from lazypipe.windows.watermark import Arrival, Watermark
 
 if TYPE_CHECKING:
