@@ -25,9 +25,9 @@ from lazypipe.storage.files import FileInfo, expand, files_at
 from lazypipe.storage.formats import FORMATS, TEXT_FORMATS
 from lazypipe.storage.scan import FILE_COLUMN, Reader
 from lazypipe.storage.shape import Fit, Shape, fit, fitted, reader_of, reread
+from lazypipe.storage.text import moments, wholes
 from lazypipe.storage.text.by_row import TEXT
 from lazypipe.storage.text.fields import refuse_unknown_fields
-from lazypipe.storage.text import moments, wholes
 from lazypipe.storage.text.lines import bad_line, refuse_short_rows
 from lazypipe.windows.watermark import Arrival, Watermark
 
