@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 __all__ = ["EPOCH", "CompiledPipeline", "Frames", "Lacking", "unwatched"]
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_INSTEAD = (
+    "write a parameter of your own, which changes when you say so, or mode: append, which keeps rows as they were made"
+)
 _LATER = datetime(1987, 6, 5, 4, 3, 2, 1, tzinfo=UTC)
 
 
@@ -178,7 +181,25 @@ class CompiledPipeline:
 
     def explain_incremental(self) -> str:
         """Return, per output, how it is kept up to date when its inputs change, and why."""
-        return "\n".join(f"{name}: {strategy}" for name, strategy in self.strategies.items())
+        told = []
+        for name, strategy in self.strategies.items():
+            timed = () if strategy.adds else self.by_the_time(self.outputs[name].stage)
+            told.append("; ".join([f"{name}: {strategy}", *(f"all of it in each run, for {why}" for why in timed)]))
+        return "\n".join(told)
+
+    def by_the_time(self, name: str) -> tuple[str, ...]:
+        """Return what makes all rows of a source or stage anew in each run: the steps, its own and those ahead, that ask for the time of it."""
+        found, pending = dict[str, None](), [name]
+        while pending:
+            node = pending.pop()
+            if node not in found:
+                found[node] = None
+                pending += self.nodes[node].inputs
+        steps = [(n, step) for n in self.nodes if n in found for step in self.nodes[n].timed]
+        places = [(n, self.pipeline.origin.locate((*step.path, step.name))) for n, step in steps]
+        return tuple(
+            f"{n if where is None else where}: :now is another time in each run; {_INSTEAD}" for n, where in places
+        )
 
     def fingerprints(self) -> Mapping[str, Fingerprint]:
         """Return what each source, stage and output is made to hold, as hashes; reads no data.

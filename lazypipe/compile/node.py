@@ -72,7 +72,7 @@ class Node:
     ``shape`` is what the contract of an output makes of a stage's rows, ahead of its gate.
     ``schemas`` are the columns after each step, ``stubs`` its plan over no rows, in which ``HERE`` is what the step before gave.
     ``to_close`` says whether it keeps closed windows, or a stage of the pipeline does whose rows are made of it. ``timeless`` are the checks of its
-    rules where none asks for the time of the run: they are the same at any other.
+    rules where none asks for the time of the run: they are the same at any other. ``timed`` are the steps that ask for it.
     """
 
     name: str
@@ -86,6 +86,7 @@ class Node:
     shape: Shape | None = None
     to_close: bool = False
     timeless: tuple[Check, ...] | None = field(default=None, repr=False, compare=False)
+    timed: tuple[Step, ...] = field(default=(), repr=False, compare=False)
 
     @property
     def raw(self) -> pl.Schema:
@@ -206,8 +207,10 @@ def compile_steps(
     inputs: Mapping[str, Table],
     make_scope: Callable[[Step, type[Operation]], Scope],
     faults: list[Fault],
-) -> tuple[tuple[tuple[Operation, Scope], ...], tuple[pl.Schema, ...], tuple[pl.LazyFrame, ...]] | None:
-    """Resolve the schema after each operation, over empty frames, so that the cost does not grow with the graph's depth.
+) -> (
+    tuple[tuple[tuple[Operation, Scope], ...], tuple[pl.Schema, ...], tuple[pl.LazyFrame, ...], tuple[Step, ...]] | None
+):
+    """Resolve the schema after each operation, over empty frames, so that the cost does not grow with the graph's depth; last the steps that ask for the time of the run.
 
     Mistakes are added to ``faults``; None if no schema can be told behind one. What leaves columns as they are is passed over.
     """
@@ -216,10 +219,11 @@ def compile_steps(
 
     tables = {n: Table(label(empty(t.schema).lazy(), n), t.schema) for n, t in inputs.items()}
     table = tables[names[0]]
-    compiled, schemas, stubs = [], [], []
+    compiled, schemas, stubs, timed = [], [], [], list[Step]()
     for number, (step, operation) in enumerate(zip(steps, operations, strict=True), 1):
         scope = make_scope(step, type(operation))
-        here = replace(scope, tables=tables)
+        asked = Asked(scope.params)
+        here = replace(scope, tables=tables, params=asked)
         try:
             lowered = operation.lower(table, here)
             schema = lowered.collect_schema()
@@ -242,7 +246,8 @@ def compile_steps(
             compiled.append((part, scope))
             schemas.append(schema)
             stubs.append(lowered)
-    return tuple(compiled), tuple(schemas), tuple(stubs)
+        timed += [step] if asked.for_time else []
+    return tuple(compiled), tuple(schemas), tuple(stubs), tuple(timed)
 
 
 def _misfit(step: Step, operation: Operation, error: BaseException) -> Fault:

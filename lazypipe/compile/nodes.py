@@ -127,7 +127,7 @@ class _Nodes:
             check_steps(stage.do[len(built) :], self.make_scope, self.faults)
             check_rules(stage.gate, self.make_scope, self.faults)
             return None
-        steps, schemas, stubs = made
+        steps, schemas, stubs, timed = made
         schema = schemas[-1] if schemas else self.made[inputs[0]].schema
         shape = self._promise(name, schema)
         first = () if shape is None else cell_checks(shape, "dataset")
@@ -146,6 +146,7 @@ class _Nodes:
             shape=shape,
             to_close=name in self.graph.closing,
             timeless=timeless,
+            timed=timed,
         )
 
     def _is_kept(self, name: str) -> bool:

@@ -37,6 +37,15 @@ class After:
         self.before = before
         self.fingerprint = plan.fingerprints()[segment.node]
 
+    def changed(self) -> str:
+        """Say what of the definition is another than what was committed was made by, or that the time of the run is; nothing if it is the same."""
+        assert self.before is not None
+        changes = self.fingerprint.changes(self.before.fingerprint)
+        if changes.same:
+            return ""
+        timed = self.plan.by_the_time(self.segment.node)
+        return "; ".join([f"the definition{' or the time of the run' if timed else ''} changed: {changes}", *timed])
+
     @cached_property
     def judged(self) -> tuple[str, ...]:
         """The nodes whose gates judge in a run for this output: also those of what is kept for that run only."""

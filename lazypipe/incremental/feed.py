@@ -218,7 +218,8 @@ class _Feed(Decision):
         remade = self._remade(driving, new) if output.mode == "append" else {}
         new = _without(new, remade)
         moved = self._moved(driving)
-        other = [] if self.after.fingerprint.changes(before.fingerprint).same else [HOLDS]
+        # rows that are there were made at another time, which is what is wanted of one
+        other = [HOLDS] if self.after.changed() and not self.plan.by_the_time(self.segment.node) else []
         if not any(new.values()) and not moved:
             nothing = Work("none", "; ".join(["nothing new: " + ", ".join(map(str, driving)), *other]))
             return self._still(nothing, fixed, driving, generation)
@@ -250,8 +251,8 @@ class _Feed(Decision):
             why = "nothing was committed yet" if self.commit is None else "nothing was consumed yet"
         elif self.terms.full and self._output.mode != "delete":
             why = "all of it is read, as asked for"
-        elif not (changed := self.after.fingerprint.changes(before.fingerprint)).same:
-            why = f"the definition changed: {changed}"
+        elif changed := self.after.changed():
+            why = changed
         elif news := [str(leaf) for leaf in leaves if leaf.is_news]:
             why = "; ".join(news)
         elif self._output.mode == "snapshot":

@@ -131,9 +131,8 @@ class Decision:
                 return "made anew, as asked for"
             committed = "the last version does not say what it is made of"
             return "nothing was committed yet" if self.commit is None else committed
-        changed = self.after.fingerprint.changes(before.fingerprint)
-        if not changed.same:
-            return f"the definition changed: {changed}"
+        if changed := self.after.changed():
+            return changed
         if before.layout != self.after.layout():
             return "the definition changed: partitions, rules ahead of it, or rows that these put aside"
         if self._is_renamed(before, leaves):

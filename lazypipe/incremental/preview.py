@@ -185,12 +185,11 @@ class _Preview:
         said = {**self.said(segment, work), "how": how, "why": work.why}
         if work.against:
             said["against"] = [*work.against]
-        elif (
-            work.kind == "all"
-            and output.format == "dataset"
-            and (stands := self.plan.strategies[segment.output].reasons)
-        ):
-            said["later"] = [*stands]
+        elif work.kind == "all" and output.format == "dataset":
+            strategy = self.plan.strategies[segment.output]
+            timed = () if strategy.adds else self.plan.by_the_time(segment.node)
+            if stands := (*strategy.reasons, *(why for why in timed if why not in work.why)):
+                said["later"] = [*stands]
         if output.format != "dataset":
             return {**said, "writes": target, "why": f"one {output.format} file is replaced"}
         commit = Dataset(output.to, output.storage_options).latest()
