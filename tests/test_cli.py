@@ -312,6 +312,8 @@ def test_suggest(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, out, err = run(capsys, "suggest", shop.parent / "none.csv")
     assert (code, out) == (3, "")
     assert err.startswith(f"{shop.parent}/none.csv: source 'data': there is no such file")
+    away = shop.parent / "elsewhere-altogether.csv"  # of no definition
+    assert run(capsys, "suggest", away)[2] == f"{away}: source 'data': there is no such file; check the path\n"
     assert run(capsys, "suggest", shop.parent / "rows.csv", "--sample", "0")[0] == 2
     (shop.parent / "bad.parquet").write_bytes(
         (shop.parent / "few.parquet").read_bytes().replace(b"PAR1", b"PAR2", 1)[:-8]

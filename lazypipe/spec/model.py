@@ -152,7 +152,10 @@ class Param:
         try:
             return _PARSERS[self.type](value)
         except (ValueError, TypeError, ArithmeticError) as error:
-            raise ValueError(f"{value!r} is not {_EXAMPLES[self.type]}") from error
+            text = f"{value!r} is not {_EXAMPLES[self.type]}"
+            if self.type == "duration" and (number := str(value).strip()).isdecimal():
+                text = f"{text}: it has no unit; write {number}s, {number}m, {number}h, {number}d or {number}w"
+            raise ValueError(text) from error
 
 
 def _integer(value: object) -> int:

@@ -21,6 +21,7 @@ from lazypipe.storage import uri as uris
 from lazypipe.storage.local_files import Names, below, is_glob, matching
 
 __all__ = [
+    "FROM_FOLDER",
     "FileColumns",
     "FileInfo",
     "MadeLater",
@@ -33,6 +34,9 @@ __all__ = [
     "part_key",
     "read_key",
 ]
+
+FROM_FOLDER = "; it starts from the definition's folder"
+"""What is said of a path in a definition that leads nowhere."""
 
 _HIDDEN = re.compile(r"(^|/)[._]")
 """Hidden files and folders: what is being written, and what other tools put beside their data."""
@@ -337,7 +341,7 @@ def _list_local(path: str, endings: tuple[str, ...]) -> Sequence[FileInfo]:
     if _is_pattern(path):
         found = _look(_matching(path))
         if not found:
-            fix = _nearest_path(path) or "check the pattern; it starts from the definition's folder"
+            fix = _nearest_path(path) or f"check the pattern{FROM_FOLDER}"
             raise _NoFiles("no file matches", uri=path, fix=fix)
         return found
     if os.path.isdir(path):
@@ -349,7 +353,7 @@ def _list_local(path: str, endings: tuple[str, ...]) -> Sequence[FileInfo]:
     try:
         return [_stat(path)]
     except FileNotFoundError:
-        fix = _nearest_path(path) or "check the path; it starts from the definition's folder"
+        fix = _nearest_path(path) or f"check the path{FROM_FOLDER}"
         raise _NoFile("there is no such file", uri=path, fix=fix) from None
 
 

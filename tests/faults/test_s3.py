@@ -222,3 +222,27 @@ def test_a_record_whose_answer_is_lost_is_one_record(
     ledger = lp.ledger(f"{bucket}/state/ledger")
     assert [e.number for e in ledger.runs()] == [1]
     assert ledger.verify().problems == ()
+
+
+@pytest.mark.parametrize("to", ["/days.commits/0", "/days.commits/lists/"])
+def test_a_commit_whose_answer_is_lost_is_one_commit(
+    to: str, server: str, bucket: str, options: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # what takes more than a few bytes rests upon lists, whose answers may be lost as well
+    for module, name in (("log", "_LONG"), ("log", "_LARGE"), ("since", "_MANY"), ("since", "_LARGE")):
+        monkeypatch.setattr(f"lazypipe.storage.datasets.{module}.{name}", 1)
+    deliver(bucket, options, "a.csv", "1,mon,5\n")
+    pipeline(bucket, options, tmp_path).run().raise_for_status()
+    deliver(bucket, options, "b.csv", "2,tue,7\n")
+    with losing_answers(server, to) as (proxy, lost):
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy)
+        S3FileSystem.clear_instance_cache()
+        result = pipeline(bucket, {**options, "aws_endpoint_url": proxy}, tmp_path).run()
+        assert result.status == "done"
+    assert len(lost) == 1
+    monkeypatch.setenv("AWS_ENDPOINT_URL", server)
+    S3FileSystem.clear_instance_cache()
+    assert days(bucket, options) == [("mon", 5), ("tue", 7)]
+    assert lp.history(f"{bucket}/days", storage_options=options)["version"].to_list() == [1, 2]
+    assert pipeline(bucket, options, tmp_path).run().status == "unchanged"
+    assert lp.ledger(f"{bucket}/state/ledger").verify().problems == ()

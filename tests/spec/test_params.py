@@ -55,7 +55,7 @@ WRONG: list[tuple[str, Any, str]] = [
     ("date", "2013-13-01", "'2013-13-01' is not a date such as 2013-01-31"),
     ("date", datetime(2013, 1, 1, tzinfo=UTC), "datetime.datetime(2013, 1, 1, 0, 0, tzinfo=datetime.timezone.utc) is not a date such as 2013-01-31"),
     ("datetime", "noon", "'noon' is not a datetime such as 2013-01-31T12:00:00"),
-    ("duration", "5", "'5' is not a duration such as 90s, 15m, 2h, 3d or 1w"),
+    ("duration", "5", "'5' is not a duration such as 90s, 15m, 2h, 3d or 1w: it has no unit; write 5s, 5m, 5h, 5d or 5w"),
     ("duration", "1mo", "'1mo' is not a duration such as 90s, 15m, 2h, 3d or 1w"),
     ("duration", "5 days", "'5 days' is not a duration such as 90s, 15m, 2h, 3d or 1w"),
     ("duration", "", "'' is not a duration such as 90s, 15m, 2h, 3d or 1w"),

@@ -22,7 +22,7 @@ from lazypipe.storage import hive
 from lazypipe.storage import uri as uris
 from lazypipe.storage.corrupt import OnCorrupt
 from lazypipe.storage.datasets.units import UNIT
-from lazypipe.storage.files import FileInfo, Named, named
+from lazypipe.storage.files import FROM_FOLDER, FileInfo, Named, named
 from lazypipe.storage.formats import FORMATS, TEXT_FORMATS
 from lazypipe.storage.scan import FILE_COLUMN, Reader
 from lazypipe.storage.shape import BY_LOG, told_otherwise
@@ -78,6 +78,9 @@ def scan_uri(uri: str, storage_options: Mapping[str, Any] | None, called: str = 
         bound = bind(called, Source((uri,), storage_options=storage_options or {}), ".", os.environ)
     except Fault as fault:
         raise LazypipeError(f"{fault.what}; {fault.fix}") from None
+    except SourceError as error:  # there is no definition
+        fix = None if error.fix is None else error.fix.removesuffix(FROM_FOLDER)
+        raise SourceError(error.what, uri=error.uri, fix=fix) from None
     return bound.scan(bound.snapshot())
 
 

@@ -147,7 +147,7 @@ class Commit:
     ``info`` is for whoever commits (gate results, what was consumed); readers of data pass over it. With ``tagged``, each row
     in the files carries its unit in a column that is not in ``schema``; rows of the units ``gone`` are not part of this version.
     ``figures`` are files beside the log that this version was made from, and the next will be. ``rest`` is what its file rests upon, or
-    that of the version in force when it was made.
+    that of the version in force when it was made. ``token`` is drawn by the log, so that no two commit files are the same, whoever makes them.
     """
 
     version: int
@@ -162,6 +162,7 @@ class Commit:
     gone: frozenset[int] = frozenset()
     figures: tuple[DataFile, ...] = ()
     rest: Rest | None = field(default=None, repr=False, compare=False)
+    token: str = field(default="", repr=False, compare=False)
 
     @property
     def rows_of(self) -> int:
@@ -228,6 +229,8 @@ class Commit:
             body["figures"] = [f.to_dict() for f in self.figures]
         if layouts:
             body["layouts"] = {n.id: n.to_dict() for n in layouts}
+        if self.token:
+            body["token"] = self.token
         return body
 
     @classmethod
@@ -277,6 +280,7 @@ class Commit:
             gone=frozenset(body.get("gone", ())),
             figures=tuple(map(DataFile.from_dict, body.get("figures", ()))),
             rest=rest,
+            token=body.get("token", ""),
         )
 
 
@@ -393,11 +397,14 @@ class CommitLog:
         StorageError
             If the file cannot be written.
         """
-        made = None
+        data, rest, made = b"", None, None
+        commit = replace(commit, token=secrets.token_hex(8))
         try:
             data, rest, made = self._written(commit)
             self._files.create(commit.version, data)
         except FileExistsError:
+            if self._is_there(commit.version, data):
+                return replace(commit, rest=rest)
             if made is not None:
                 with suppress(Exception):  # left to vacuum
                     self.remove_lists(made)
@@ -413,6 +420,13 @@ class CommitLog:
                 fix="nothing became visible; mend the cause and run again",
             ) from error
         return replace(commit, rest=rest)
+
+    def _is_there(self, version: int, data: builtins.bytes) -> bool:
+        """Whether a commit file is this very one: a store took it, its answer was lost, and the client's second try met the file of its first."""
+        try:
+            return bool(data) and self._files.read(version) == data
+        except Exception:  # that there is a file is all that is known then
+            return False
 
     def _written(self, commit: Commit) -> tuple[builtins.bytes, Rest | None, str | None]:
         """Return the content of a commit's file, the lists it rests upon, and the name of the file of lists if a new one was written.
@@ -434,7 +448,8 @@ class CommitLog:
         made, lists = Rest.of(f"{commit.version:020}-{secrets.token_hex(8)}.json", commit.body())
         if not made.lists:
             return data, Rest(), None
-        self._files.create_named(f"{_LISTS}/{made.name}", lists)
+        with suppress(FileExistsError):  # of a name that is drawn: by a try whose answer was lost
+            self._files.create_named(f"{_LISTS}/{made.name}", lists)
         data = commit.to_json_since(made)
         return data, replace(made, spent=len(data)), made.name
 
