@@ -224,7 +224,7 @@ def test_a_record_whose_answer_is_lost_is_one_record(
     assert ledger.verify().problems == ()
 
 
-@pytest.mark.parametrize("to", ["/days.commits/0", "/days.commits/lists/"])
+@pytest.mark.parametrize("to", ["/days.commits/0", "/days.commits/lists/"], ids=["log", "list"])
 def test_a_commit_whose_answer_is_lost_is_one_commit(
     to: str, server: str, bucket: str, options: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
