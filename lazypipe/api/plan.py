@@ -307,7 +307,8 @@ class Plan(CompiledPipeline):
         """
         from lazypipe.run.late import late_rows
 
-        return late_rows(self, self.output(output).stage)
+        self.output(output)  # which refuses what is none
+        return late_rows(self, self.pipeline.outputs[output].stage)
 
     def window_history(self, output: str, key: Mapping[str, Any], window: Any) -> WindowHistory:
         """Return what each version of an output said of one window: with which run, which files and rows came, and why it changed.
@@ -382,7 +383,11 @@ class Plan(CompiledPipeline):
             for name in self.outputs
         }
         nodes: dict[str, model.Source | model.Stage] = {**self.pipeline.sources, **self.pipeline.stages}
-        rules = {n: tuple(step.to_dict() for step in nodes[o.stage].gate) for n, o in self.outputs.items()}
+        rules = {
+            n: tuple(step.to_dict() for step in nodes[o.stage].gate)
+            for n, o in self.pipeline.outputs.items()
+            if n in self.outputs
+        }
         return Contract(self.pipeline.name, rules, columns, description=self.pipeline.description)
 
     def scan(self, output: str) -> pl.LazyFrame:
@@ -410,7 +415,7 @@ class Plan(CompiledPipeline):
         target = self.outputs.get(name)
         if target is None and (name not in self.nodes or kind != "quarantine"):
             self.output(output)  # which refuses it
-        node = self.nodes[name if target is None else target.stage]
+        node = self.nodes[name if target is None else self.pipeline.outputs[name].stage]
         options = None if target is None else target.storage_options
         state = uris.resolve(self.pipeline.state, self.pipeline.base)
         place = uris.beside(state, kind, self.pipeline.name, name) if target is None else f"{target.to}__{kind}"

@@ -288,10 +288,10 @@ def pairs(option: str, texts: Sequence[str]) -> dict[str, str]:
 def incomplete(said: Mapping[str, Any]) -> Iterator[str]:
     """Say which closed windows lack something, in a line each."""
     windows = said.get("incomplete", [])
-    for window in windows[:10]:
-        held = ", held back" if window["held"] else ""
-        lacks = ", ".join(window["lacks"])
-        yield f"    incomplete: {window['start']}..{window['end']}{held}, since {window['since']}: {lacks}"
+    if windows:
+        from lazypipe.incremental.incomplete import shown
+
+        yield from (f"    incomplete: {shown(window)}" for window in windows[:10])
     more = len(windows[10:]) + said.get("more_incomplete", 0)
     if more:
         yield f"    incomplete: {more:,} more"

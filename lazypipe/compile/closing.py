@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from lazypipe.compile.node import Node
+from lazypipe.compile.node import Node, ancestors
 from lazypipe.compile.segments import Segment
 from lazypipe.compile.sources.source import BoundSource
 from lazypipe.ops.base import Operation
@@ -79,7 +79,7 @@ def has_windows(nodes: Mapping[str, Node], name: str) -> bool:
     from lazypipe.ops.session import Session
 
     windows = (
-        n for n in _above(nodes, name) if any(isinstance(o, Window | Session | Closed) for o, _ in nodes[n].steps)
+        n for n in ancestors(nodes, name) if any(isinstance(o, Window | Session | Closed) for o, _ in nodes[n].steps)
     )
     return any(waited_for(nodes, n) for n in windows)
 
@@ -143,15 +143,6 @@ def states(nodes: Mapping[str, Node], name: str) -> bool:
     if all(s.watermark is not None and s.watermark.column is None for s in sources.values()):
         return True
     return nodes[name].to_close
-
-
-def _above(nodes: Mapping[str, Node], name: str) -> set[str]:
-    found, pending = {name}, [name]
-    while pending:
-        new = [n for n in nodes[pending.pop()].inputs if n not in found]
-        found.update(new)
-        pending += new
-    return found
 
 
 def forgotten(segments: Sequence[Segment], nodes: Mapping[str, Node], outputs: Mapping[str, Output]) -> list[Fault]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 import polars as pl
 
 from lazypipe.compile.audit import BoundAudit
-from lazypipe.compile.node import Node, compile_checks
+from lazypipe.compile.node import Node, ancestors, compile_checks
 from lazypipe.compile.segments import Segment
 from lazypipe.errors import LazypipeError, RunError, SourceError, nearest
 from lazypipe.gates import Check
@@ -98,7 +98,8 @@ class CompiledPipeline:
         """Return the columns that tell the rows of a source or stage apart, as far as they are declared."""
         if name in self.pipeline.sources:
             return self.pipeline.sources[name].key
-        return next((o.key for o in self.outputs.values() if o.stage == name and o.key), ())
+        written = (self.pipeline.outputs[n] for n in self.outputs)
+        return next((o.key for o in written if o.stage == name and o.key), ())
 
     def lineage(self, *, optimized: bool = False, masks: frozenset[str] = MASKS) -> Lineage:
         """Return where the columns of every source, stage and output come from; reads no data.
@@ -164,9 +165,9 @@ class CompiledPipeline:
         """
         from lazypipe.storage.optimizer.workload import Workload
 
-        target = self.output(output)
-        said, _ = declared(target.workload, output, self.nodes[target.stage].schema)
-        here = uses_within(self._readers_of(target.stage).lineage(), target.stage)
+        target, stage = self.output(output), self.pipeline.outputs[output].stage
+        said, _ = declared(target.workload, output, self.nodes[stage].schema)
+        here = uses_within(self._readers_of(stage).lineage(), stage)
         there = uses((other.lineage() for other in others), self.redact(target.to))
         return Workload((*said.queries, *here, *there), said.declared)
 
@@ -189,13 +190,8 @@ class CompiledPipeline:
 
     def by_the_time(self, name: str) -> tuple[str, ...]:
         """Return what makes all rows of a source or stage anew in each run: the steps, its own and those ahead, that ask for the time of it."""
-        found, pending = dict[str, None](), [name]
-        while pending:
-            node = pending.pop()
-            if node not in found:
-                found[node] = None
-                pending += self.nodes[node].inputs
-        steps = [(n, step) for n in self.nodes if n in found for step in self.nodes[n].timed]
+        above = ancestors(self.nodes, name)
+        steps = [(n, step) for n in self.nodes if n in above for step in self.nodes[n].timed]
         places = [(n, self.pipeline.origin.locate((*step.path, step.name))) for n, step in steps]
         return tuple(
             f"{n if where is None else where}: :now is another time in each run; {_INSTEAD}" for n, where in places

@@ -132,8 +132,9 @@ def compile_pipeline(
         # the columns that are missed may be in its data
         unread |= {str(f.path[1]): AwayError(found.problems, away) for f in wrong}
     if unread:
-        without = _without(pipeline, graph, unread, asked or frozenset(pipeline.outputs)) if skip_unreadable else {}
-        rest = (asked or frozenset(pipeline.outputs)) - without.keys()
+        wanted = asked or frozenset(pipeline.outputs)
+        without = _without(pipeline, graph, unread, wanted) if skip_unreadable else {}
+        rest = wanted - without.keys()
         if not without or not rest:
             raise next(iter(unread.values()))
         redact = uris.Redactor(tuple(used))

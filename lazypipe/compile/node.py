@@ -38,7 +38,17 @@ from lazypipe.storage.shape import Shape, refitted, reread
 if TYPE_CHECKING:
     from lazypipe.compile.changes.carried import Carried
 
-__all__ = ["HERE", "UNWATCHED", "Node", "Watching", "check_rules", "check_steps", "compile_checks", "compile_steps"]
+__all__ = [
+    "HERE",
+    "UNWATCHED",
+    "Node",
+    "Watching",
+    "ancestors",
+    "check_rules",
+    "check_steps",
+    "compile_checks",
+    "compile_steps",
+]
 
 
 HERE = "@here"
@@ -198,6 +208,16 @@ class Node:
         masks += [c.mask() for c in checks if c.removes_rows and c.keys]
         good = marked.frame.filter(~pl.any_horizontal(masks)) if masks else marked.frame
         return good.select(*self.schema, *keep)
+
+
+def ancestors(nodes: Mapping[str, Node], name: str) -> set[str]:
+    """Return a source or stage and all that its rows are made of, not what gates look rows up in."""
+    found, pending = {name}, [name]
+    while pending:
+        new = [n for n in nodes[pending.pop()].inputs if n not in found]
+        found.update(new)
+        pending += new
+    return found
 
 
 def compile_steps(

@@ -9,7 +9,7 @@ several sinks of one query share their scan through a queue without a bound (doc
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from lazypipe.compile.graph import Graph, place
@@ -19,7 +19,7 @@ from lazypipe.ops.aggregate import Aggregate
 from lazypipe.ops.join import Join
 from lazypipe.spec.model import Pipeline
 
-__all__ = ["COPY", "Segment", "and_ahead", "cut", "may_stop"]
+__all__ = ["COPY", "Segment", "and_ahead", "cut", "made_of", "may_stop"]
 
 COPY = "__copy"
 """What the name of an output's own stage ends with, where another stage is called as the output is."""
@@ -56,6 +56,16 @@ def and_ahead(segments: Sequence[Segment], segment: Segment) -> Iterator[Segment
     for other in segments:
         if other.output is None and other.node in segment.reads:
             yield from and_ahead(segments, other)
+
+
+def made_of(segments: Sequence[Segment], wanted: Iterable[str]) -> set[str]:
+    """Return the nodes that segments write, or keep for a run, whose rows the wanted ones are made of, with these."""
+    found, pending = set[str](), [*wanted]
+    while pending:
+        name = pending.pop()
+        found.add(name)
+        pending += [n for s in segments if s.node == name for n in s.reads if n not in found]
+    return found
 
 
 def cut(pipeline: Pipeline, graph: Graph, nodes: dict[str, Node]) -> tuple[Segment, ...]:

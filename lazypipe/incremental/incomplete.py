@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from lazypipe.ops.closed import Closed
     from lazypipe.windows.expectation import Expectation
 
-__all__ = ["INCOMPLETE", "Incomplete", "Marks", "due", "read", "told", "written"]
+__all__ = ["INCOMPLETE", "Incomplete", "Marks", "due", "read", "shown", "told", "written"]
 
 INCOMPLETE = "incomplete"
 """Where in what a commit says of progress, and in records, stand the windows that are not whole."""
@@ -59,9 +59,13 @@ class Incomplete:
         }
 
     def __str__(self) -> str:
-        held = ", held back" if self.held else ""
-        lacks = ", ".join(self.lacks)
-        return f"{moment(self.start)}..{moment(self.end)}{held}, since {moment(self.since)}: {lacks}"
+        return shown(self.to_dict())
+
+
+def shown(window: Mapping[str, Any]) -> str:
+    """Return a line about a window that is given as plain data."""
+    held = ", held back" if window["held"] else ""
+    return f"{window['start']}..{window['end']}{held}, since {window['since']}: {', '.join(window['lacks'])}"
 
 
 def written(windows: Iterable[Incomplete]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 from lazypipe.compile.compiled import CompiledPipeline
 from lazypipe.compile.graph import build
 from lazypipe.compile.late import LATE
-from lazypipe.compile.segments import Segment
+from lazypipe.compile.segments import Segment, made_of
 from lazypipe.compile.sources.source import BoundSource, Snapshot
 from lazypipe.incremental.before import CONSUMED, own_commit
 from lazypipe.incremental.bound import UNBOUND, Bound
@@ -87,10 +87,10 @@ class _Preview:
         self.ahead = ahead
 
     def steps(self) -> list[dict[str, Any]]:
-        asked = self.plan.asked
-        read = {n for s in self.plan.segments for n in s.reads}
-        # an output that was not asked for is needed by those that read it
-        segments = [s for s in self.plan.segments if not asked or s.output in asked or s.node in read]
+        outputs = self.plan.outputs
+        asked = (o.stage for n, o in outputs.items() if n in (self.plan.asked or outputs))
+        needed = made_of(self.plan.segments, asked)
+        segments = [s for s in self.plan.segments if s.node in needed]
         works = {s.name: self.work(s) for s in segments if s.output is not None}
         found = []
         for segment in segments:

@@ -12,6 +12,7 @@ import polars as pl
 from blake3 import blake3
 
 from lazypipe.compile.compiled import CompiledPipeline
+from lazypipe.compile.node import ancestors
 from lazypipe.compile.sources.source import BoundSource, Snapshot
 from lazypipe.errors import LazypipeError
 from lazypipe.plan.places import Place
@@ -112,14 +113,7 @@ def data(files: Iterable[DataFile]) -> list[dict[str, Any]]:
 
 def sources_of(plan: CompiledPipeline, node: str) -> list[str]:
     """Return the sources whose rows go into a source or stage; not those that its gate only looks rows up in."""
-    found: set[str] = set()
-    todo = [node]
-    while todo:
-        name = todo.pop()
-        if name not in found:
-            found.add(name)
-            todo += plan.nodes[name].inputs
-    return sorted(n for n in found if plan.nodes[n].source is not None)
+    return sorted(n for n in ancestors(plan.nodes, node) if plan.nodes[n].source is not None)
 
 
 def text_hash(pipeline: Pipeline) -> str:

@@ -96,7 +96,8 @@ class Datasets:
 
     def _output(self, name: str, output: Output) -> dict[str, Any]:
         pipeline = self.plan.pipeline
-        stage = pipeline.stages.get(output.stage)
+        written = pipeline.outputs[name].stage  # the plan may have made the output a stage of its own
+        stage = pipeline.stages.get(written)
         segment = self._segments.get(name, {})
         done = segment.get("status") == "done"
         version = segment.get("version") if done else None
@@ -105,7 +106,7 @@ class Datasets:
             **self._known(output.stage, output.description or (stage.description if stage else None), version),
             **self._lineage_facet(_place(name, output.stage, self.plan)),
         }
-        report = self.gates.get(output.stage)
+        report = self.gates.get(written)
         if report is not None and stage is not None:
             facets["dataQualityAssertions"] = data_quality_assertions(report, producer=PRODUCER)
         if done and output.mode == "replace":
@@ -175,7 +176,7 @@ class Datasets:
 
 def _place(output: str, stage: str, plan: CompiledPipeline) -> str:
     """Return the name that an output has in the lineage."""
-    if output == stage and stage in plan.pipeline.stages:
+    if output == stage and plan.nodes[stage].source is None:
         return output
     return f"{output}@output" if output in plan.nodes else output
 

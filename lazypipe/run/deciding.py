@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-from lazypipe.compile.segments import Segment
+from lazypipe.compile.segments import Segment, made_of
 from lazypipe.errors import CommitConflict, LazypipeError
 from lazypipe.incremental.before import CONSUMED
 from lazypipe.incremental.feed import decide
@@ -39,13 +39,7 @@ class Deciding:
     def needed(self) -> set[str]:
         """The nodes whose rows the wanted outputs are made of."""
         plan = self.run.plan
-        wanted = [o.stage for n, o in plan.outputs.items() if n in (self.only or plan.outputs)]
-        found: set[str] = set()
-        while wanted:
-            name = wanted.pop()
-            found.add(name)
-            wanted += [n for s in plan.segments if s.node == name for n in s.reads if n not in found]
-        return found
+        return made_of(plan.segments, (o.stage for n, o in plan.outputs.items() if n in (self.only or plan.outputs)))
 
     def decide(self, segment: Segment) -> Work:
         """Say what is to be done for an output."""

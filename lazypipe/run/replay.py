@@ -19,7 +19,7 @@ from typing import Any
 import polars as pl
 
 from lazypipe.compile.compiled import CompiledPipeline
-from lazypipe.compile.node import Node
+from lazypipe.compile.node import Node, ancestors
 from lazypipe.errors import GateError, LazypipeError, StorageError, first_line
 from lazypipe.gates.alone import mark_repeats
 from lazypipe.gates.report import GateReport
@@ -113,12 +113,7 @@ def _refuse_comparing(node: Node, output: str, target: Output) -> None:
 
 def _elsewhere(plan: CompiledPipeline, stage: str) -> dict[str, int]:
     """Return how many rows stand aside on the way to a stage, by the source or stage that has put them there."""
-    ahead, seen = [*plan.nodes[stage].inputs], set[str]()
-    while ahead:
-        if (name := ahead.pop()) not in seen:
-            seen.add(name)
-            ahead += plan.nodes[name].inputs
-    return put_aside(plan.pipeline, seen)
+    return put_aside(plan.pipeline, ancestors(plan.nodes, stage) - {stage})
 
 
 def _replayed(

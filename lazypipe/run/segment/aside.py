@@ -62,7 +62,7 @@ def go_back(
     back = commit.info.get(BACK)
     if back is None and (latest.info.get("of") != of or _is_published(aside, latest, data, commit)):
         return None
-    version = _version_in_force(aside, data) if back is None else _version_of(aside, data, back)
+    version = _version_due(aside, data, back)
     vacuumed = aside.log.versions()[0] > 1 or (back is None and data.log.versions()[0] > 1)
     if version is None and vacuumed:
         return None  # what was put aside then is vacuumed: rows that come once more are better than rows that are lost
@@ -113,6 +113,11 @@ def _version_in_force(aside: Dataset, data: Dataset) -> int | None:
     return max((c.version for c in found if c.info.get(_AHEAD_OF, 0) < versions[0]), default=None)
 
 
+def _version_due(aside: Dataset, data: Dataset, back: int | None) -> int | None:
+    """Return the quarantine's version that belongs to the one that its output has gone ``back`` to, or that is in force; None if nothing was put aside yet."""
+    return _version_in_force(aside, data) if back is None else _version_of(aside, data, back)
+
+
 def _version_of(aside: Dataset, data: Dataset, back: int) -> int | None:
     """Return the quarantine's version that belongs to the version which its output has gone back to, None if nothing was put aside yet."""
     commits = [data.log.read(version) for version in data.log.versions()]
@@ -135,7 +140,7 @@ def needed(aside: Dataset, data: Dataset, of: str | None = None) -> int:
         or _is_published(aside, held, data, latest)
     ):
         return 1
-    version = (_version_in_force(aside, data) if back is None else _version_of(aside, data, back)) or 0
+    version = _version_due(aside, data, back) or 0
     return sum(v >= version for v in aside.log.versions())
 
 

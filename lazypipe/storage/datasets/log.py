@@ -397,7 +397,6 @@ class CommitLog:
         StorageError
             If the file cannot be written.
         """
-        data, rest, made = b"", None, None
         commit = replace(commit, token=secrets.token_hex(8))
         try:
             data, rest, made = self._written(commit)
@@ -424,7 +423,7 @@ class CommitLog:
     def _is_there(self, version: int, data: builtins.bytes) -> bool:
         """Whether a commit file is this very one: a store took it, its answer was lost, and the client's second try met the file of its first."""
         try:
-            return bool(data) and self._files.read(version) == data
+            return self._files.read(version) == data
         except Exception:  # that there is a file is all that is known then
             return False
 
