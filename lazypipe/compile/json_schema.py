@@ -207,7 +207,7 @@ def _intake() -> dict[str, Any]:
         ),
         "on_modified": _choice(
             "What to do about a file that was read and has other content. reprocess: its rows are made anew; "
-            "ignore: they stay as they were; fail stops the run. Default: reprocess.",
+            "ignore: they stay as they were; fail stops the run. Default: reprocess; for outputs with mode: append, fail.",
             ["reprocess", "fail", "ignore"],
         ),
         "settle": _text(

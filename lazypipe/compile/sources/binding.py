@@ -130,6 +130,10 @@ def _bind(
     except SourceError as error:
         away = bound.located(error)
         if not contract.columns:
+            if source.on_removed == "ignore":  # files come and go: none at all is no fault of anyone
+                away.fix = (
+                    f"{away.fix}, or declare its columns (contract.columns), so that runs go on while there is none"
+                )
             raise away from None
         # a pipeline can be compiled before its data is there, or while it is not readable, if it says what it needs
         snapshot, there = Snapshot(()), ()

@@ -361,9 +361,20 @@ class Dataset:
         if missing:
             what = f"version {version} cannot come back: {len(missing):,} of its files are gone, such as {missing[0]}"
             raise StorageError(what, uri=self.uri, fix="choose a later version, or run the pipeline in full")
+        made = self._again(old, latest, run=run, time=time)
+        left = self.log.versions()
+        # a vacuum has begun meanwhile: one that keeps the version before may not have seen that the older files are needed again
+        if version not in left and latest.version in left:
+            self._again(latest, made, run=run, time=time)
+            what = f"version {version} was vacuumed while it came back, and version {latest.version} is in force again"
+            raise StorageError(what, uri=self.uri, fix="choose a later version, or run the pipeline in full")
+        return made
+
+    def _again(self, old: Commit, latest: Commit, *, run: str, time: datetime) -> Commit:
+        """Publish an old version as the one after the latest."""
         number = latest.version + 1
-        info = {**old.info, BACK: old.info.get(BACK, version), **self._table(latest, number)}
-        mode = f"{ROLLBACK}{version}"
+        info = {**old.info, BACK: old.info.get(BACK, old.version), **self._table(latest, number)}
+        mode = f"{ROLLBACK}{old.version}"
         # what the version in force rests upon is there as long as that is in force
         return self.append(replace(old, version=number, run=run, time=time, mode=mode, info=info, rest=latest.rest))
 
