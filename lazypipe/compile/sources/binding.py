@@ -339,10 +339,9 @@ def _guess(patterns: tuple[str, ...], options: Mapping[str, Any], at: Path) -> s
         raise Fault("one source cannot mix formats", "make a source of each, and union them", (*at, "uri"))
     (form,) = formats
     if form is None:
+        name = patterns[0].rsplit("/", 1)[-1]
         endings = ", ".join(form.endings[0] for form in FORMATS.values())
-        raise Fault(
-            f"the format of {patterns[0].rsplit('/', 1)[-1]!r} is not known from its name",
-            f"add format, or use an ending such as {endings}",
-            (*at, "uri"),
-        )
+        lines = "add format: ndjson, if it has one JSON object per line"
+        fix = lines if ".json" in name else f"add format, or use an ending such as {endings}"
+        raise Fault(f"the format of {name!r} is not known from its name", fix, (*at, "uri"))
     return form
