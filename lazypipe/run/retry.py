@@ -39,9 +39,9 @@ _PASSING = frozenset(
 
 @dataclass(frozen=True)
 class Backoff:
-    """Waits that double from ``first`` to ``most`` seconds, each cut short at random so that many do not come at once.
+    """Waiting times between attempts: they double from ``first`` to ``most`` seconds, with random jitter.
 
-    After ``attempts`` failures in a row it is given up.
+    After ``attempts`` failures in a row, no further attempt is made.
 
     Examples
     --------
@@ -55,7 +55,7 @@ class Backoff:
     attempts: int = 5
 
     def delay(self, failures: int, rng: random.Random) -> float:
-        """Return how many seconds to wait after so many failures in a row: between half of the wait and all of it."""
+        """Return the seconds to wait after a number of consecutive failures: between half of the full waiting time and all of it."""
         wait = min(self.most, self.first * 2.0 ** min(failures - 1, 64))
         return wait / 2 + rng.random() * wait / 2
 

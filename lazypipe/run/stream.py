@@ -42,30 +42,30 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 @dataclass
 class Stream:
-    """Micro-batches, as an iterator over their results; it ends when it is stopped, or cannot go on.
+    """Micro-batches, as an iterator over their results. It ends when it is stopped, or when it cannot continue.
 
-    A batch that failed for good is the last result. What fails before a batch has begun is raised.
+    If a batch fails permanently, its result is the last one. An error before a batch has started is raised.
 
     Parameters
     ----------
     compile
-        Compiles the definition for a moment: once per batch, so that what files look like by then is checked, and followed.
+        Compiles the definition for a point in time. It is called for each batch, so files are checked as they are by then.
     run
-        Runs a batch at a moment.
+        Runs a batch.
     trigger
-        When batches begin.
+        When batches start.
     on_gate_failure
-        ``stop``: the stream ends with the result; ``continue``: the batch is tried again when something else has come.
+        ``stop``: a failed gate ends the stream; ``continue``: the batch is tried again when something else has arrived.
     backoff, rng
         How long to wait after failures that may pass.
     clock
-        Tells the time.
+        Returns the time.
     sleep
-        Waits for so many seconds. Default: until then, or until ``stop`` is called.
+        Waits for a number of seconds. Default: until then, or until ``stop`` is called.
     bound
-        What batches take, as far as that depends on when files were written: others are no reason to begin one.
+        Which files batches take, by when they were written. Other files start no batch.
     pull
-        Has what is no file become files; returns what came. There may be more where something did.
+        Stores new rows of brokers, databases and APIs as files, and returns what came. If something came, there may be more.
     """
 
     compile: Callable[[datetime], CompiledPipeline]
@@ -89,14 +89,14 @@ class Stream:
     _exported: Mapping[str, object] | None = field(default=None, repr=False)
 
     def stop(self) -> None:
-        """Have the stream end after the batch that is running, or at once if none is; may be called from any thread."""
+        """End the stream after the current batch, or at once if none is running. Can be called from any thread."""
         self._stopped.set()
 
     @contextmanager
     def until_signalled(self, leave: Callable[[int], object] = os._exit) -> Iterator[Stream]:
-        """Stop at SIGTERM or SIGINT as ``stop`` does; a second one ends the process at once, which no run is harmed by.
+        """Stop at SIGTERM or SIGINT, like ``stop``. A second signal ends the process at once, which is safe at any time.
 
-        To be entered in the main thread. ``leave`` ends the process, with an exit code.
+        Must be entered in the main thread. ``leave`` ends the process with an exit code.
         """
         reading, writing = socket.socketpair()
         writing.settimeout(0)

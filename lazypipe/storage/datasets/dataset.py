@@ -416,15 +416,21 @@ def scan(
     columns: str | Iterable[str] | None = None,
     storage_options: Mapping[str, Any] | None = None,
 ) -> pl.LazyFrame:
-    """Scan one snapshot of a dataset, lazily: the latest commit, a version, or what was in force at a moment.
+    """Scan one version of a dataset lazily: the latest, a given version, or the one that was in force at a point in time.
 
-    What the frame is made of is settled now, and read when it is collected, by Polars itself: where ``vacuum`` has deleted that version
-    in between, collecting raises ``FileNotFoundError`` with the file. Scan again, or have ``vacuum`` keep more versions.
+    The version is chosen now; its files are read by Polars when the frame is collected. If ``vacuum`` deletes the version in between,
+    collecting raises ``FileNotFoundError`` with the file. Scan again, or let ``vacuum`` keep more versions.
 
     Parameters
     ----------
+    version
+        The version's number.
     as_of
-        A datetime, a date (its beginning), or either in ISO 8601; without a time zone it is UTC.
+        A point in time: a datetime, a date (its start), or either as ISO 8601 text. Without a time zone it is UTC.
+    columns
+        The columns to read. Default: all.
+    storage_options
+        Credentials and settings for the storage, with the names that Polars or fsspec use.
 
     Raises
     ------
