@@ -71,7 +71,8 @@ def _either(description: str, settings: dict[str, Any], short: dict[str, Any]) -
 _DESCRIPTION = _text("What it is for, in words.")
 _OPTIONS = _described(
     {"type": "object"},
-    "Credentials and settings of the storage, by the names of Polars (aws_access_key_id) or of fsspec (key); ${NAME} takes an environment variable.",
+    "Credentials and settings for the storage, with the names that Polars (aws_access_key_id) or fsspec (key) "
+    "use; ${NAME} is replaced by an environment variable.",
 )
 
 
@@ -126,49 +127,51 @@ def _contract(new: dict[str, Any], change: str, missing: str) -> dict[str, Any]:
 
 def _source_contract() -> dict[str, Any]:
     new = _choice(
-        "What to do about a column that is not listed. ignore: take those of the first file, which all files "
-        "must have; evolve: take those of any file, null where a file lacks them; discard_column: leave them out; "
-        "discard_row: quarantine rows that have a value in one; freeze or fail: refuse the file. NDJSON is judged by the first "
-        "10,000 lines of each file: a field, also of a struct, that no column takes is refused by its line, unless they are left out. "
-        "Default: ignore.",
+        "What to do about columns that are not listed. ignore: take those of the first file; all files must have "
+        "them; evolve: take those of any file, null where a file lacks them; discard_column: leave them out; "
+        "discard_row: quarantine rows that have a value in one; freeze or fail: refuse the file. In NDJSON, the "
+        "first 10,000 lines of each file decide which columns there are; a later line with another field (also "
+        "within a struct) is refused, unless such columns are left out. Default: ignore.",
         ["ignore", *_CHANGES],
     )
     change = (
-        "What to do where a column has another type in a file, or a cell of CSV or NDJSON does not parse. fail: "
-        "refuse the file; evolve: take the narrowest type that holds both without loss; freeze: cast, and fail where a value "
-        "does not fit; discard_column: make what does not fit null, counted as type:<column>; discard_row: quarantine the row, "
-        "with what stood there as text in _lazypipe_raw; said of the contract, not of a column, it also quarantines rows of text "
-        "that cannot be read (too many or too few fields, a quote that is not closed, a line that is no JSON object), counted as broken_row, "
-        "with line, text and reason. Lists and structs of NDJSON must parse in any case. Default: fail."
+        "What to do if a column has another type in a file, or if a value in CSV or NDJSON cannot be parsed. "
+        "fail: refuse the file; evolve: use the narrowest type that holds both without loss; freeze: cast, and "
+        "fail if a value does not fit; discard_column: replace values that do not fit by null, counted as "
+        "type:<column>; discard_row: quarantine the row, with the original text in _lazypipe_raw. If it is given "
+        "for the whole contract and not for one column, discard_row also quarantines text rows that cannot be "
+        "read at all (too many or too few fields, an unclosed quote, a line that is not a JSON object), counted "
+        "as broken_row, with line, text and reason. Lists and structs in NDJSON must always parse. Default: fail."
     )
     missing = (
-        "What to do about a file that lacks a column. fail or freeze: refuse the file; evolve: it is null there; "
-        "discard_column: it is null there, counted as missing_column:<column>; discard_row: quarantine the file's rows. A key "
-        "that a line of NDJSON lacks is null in any case. Default: fail."
+        "What to do if a file lacks a column. fail or freeze: refuse the file; evolve: use null; discard_column: "
+        "use null, counted as missing_column:<column>; discard_row: quarantine the file's rows. A key that is "
+        "missing in a line of NDJSON is always null. Default: fail."
     )
     return _object("What the source must look like.", _contract(new, change, missing), ("columns",))
 
 
 def _output_contract() -> dict[str, Any]:
     new = _choice(
-        "What to do about a column of the stage that is neither listed nor in the commit before. fail or freeze: "
-        "refuse the pipeline; evolve: take it; discard_column: leave it out; discard_row: quarantine rows that have a value "
-        "in it. Default: fail.",
+        "What to do about a column of the stage that is neither listed nor in the previous commit. fail or "
+        "freeze: refuse the pipeline; evolve: add it; discard_column: leave it out; discard_row: quarantine rows "
+        "that have a value in it. Default: fail.",
         _CHANGES,
     )
     change = (
-        "What to do where a column has another type than is listed, or than it has in the commit before. fail: refuse the "
-        "pipeline; evolve: take the narrowest type that holds both without loss; freeze: cast, and publish nothing where a "
-        "value does not fit; discard_column: make what does not fit null, counted as type:<column>; discard_row: quarantine "
-        "the row, with what stood there as text in _lazypipe_raw. Default: fail."
+        "What to do if the type of a column differs from the listed one, or from the previous commit. fail: "
+        "refuse the pipeline; evolve: use the narrowest type that holds both without loss; freeze: cast, and "
+        "publish nothing if a value does not fit; discard_column: replace values that do not fit by null, counted"
+        " as type:<column>; discard_row: quarantine the row, with the original value as text in _lazypipe_raw. "
+        "Default: fail."
     )
     missing = (
-        "What to do where the stage lacks a column that is listed, or in the commit before. fail or freeze: refuse the "
-        "pipeline; evolve: it is null; discard_column: it is null, counted as missing_column:<column>; discard_row: "
-        "quarantine the rows. Default: fail."
+        "What to do if the stage lacks a column that is listed, or in the previous commit. fail or freeze: refuse"
+        " the pipeline; evolve: use null; discard_column: use null, counted as missing_column:<column>; "
+        "discard_row: quarantine the rows. Default: fail."
     )
     return _some(
-        "What readers of the output rely on: the columns listed, and those of the commit before.",
+        "What readers of the output can rely on: the listed columns, and those of the previous commit.",
         _contract(new, change, missing),
     )
 
@@ -176,17 +179,19 @@ def _output_contract() -> dict[str, Any]:
 def _intake() -> dict[str, Any]:
     """Return the properties of a source that say how deliveries are taken in."""
     expect = _some(
-        "What makes a delivery whole; all that is said must hold.",
+        "When a delivery is complete; all conditions must hold.",
         {
-            "files": _count("How many files there are."),
-            "at_least": _count("How many files there are at the least."),
+            "files": _count("The exact number of files."),
+            "at_least": _count("The minimum number of files."),
             "marker": _text(
-                "Name, or pattern, of a file that stands in a folder, or in one above it, when the folder is whole, such as "
-                "_SUCCESS; with {name} in it each data file has its own, such as '{name}.done'."
+                "Name or pattern of a file, such as _SUCCESS, that appears in a folder, or in one above it, when "
+                "the folder is complete. With {name} in it, each data file has its own marker, such as "
+                "'{name}.done'."
             ),
             "manifest": _text(
-                "Name, or pattern, of a file that lists the data files of its folder and those below, with sizes and checksums "
-                "(sha256, md5, blake3) where it has them: JSON, JSON lines, CSV with a header, or as sha256sum writes it."
+                "Name or pattern of a file that lists the data files of its folder and the folders below, "
+                "optionally with sizes and checksums (sha256, md5, blake3). Formats: JSON, JSON lines, CSV with a"
+                " header, or that of sha256sum."
             ),
             "per": _choice(
                 "Whether files are counted in the whole source or in each folder. Default: source.",
@@ -196,26 +201,26 @@ def _intake() -> dict[str, Any]:
     )
     return {
         "detect": _choice(
-            "Whether a file with the size and stamp it had is taken for unchanged, or its content is hashed in "
-            "every run. Default: stamp.",
+            "How changed files are detected. stamp: by size and modification time (or ETag); content: every file "
+            "is hashed in every run. Default: stamp.",
             ["stamp", "content"],
         ),
         "on_removed": _choice(
-            "What to do about a file that was read and is gone. delete: its rows go; ignore: they stay; fail stops "
-            "the run. Default: delete.",
+            "What to do about a file that was read and has been removed. delete: remove its rows; ignore: keep "
+            "them; fail: stop the run. Default: delete.",
             ["ignore", "delete", "fail"],
         ),
         "on_modified": _choice(
-            "What to do about a file that was read and has other content. reprocess: its rows are made anew; "
-            "ignore: they stay as they were; fail stops the run. Default: reprocess; for outputs with mode: append, fail.",
+            "What to do about a file that was read and has changed. reprocess: recompute its rows; ignore: keep "
+            "them as they were; fail: stop the run. Default: reprocess; for outputs with mode: append, fail.",
             ["reprocess", "fail", "ignore"],
         ),
         "settle": _text(
-            "How long a file must not have been written to before it is read, such as 90s or 5m. Default: 0s."
+            "Read a file only when it has not been written to for this long, such as 90s or 5m. Default: 0s."
         ),
         "expect": expect,
         "on_partial": _choice(
-            "What to do about a delivery that is not whole. wait: leave it for a later run; fail stops the run. "
+            "What to do about an incomplete delivery. wait: leave it for a later run; fail: stop the run. "
             "Default: wait.",
             ["wait", "fail"],
         ),
@@ -225,44 +230,51 @@ def _intake() -> dict[str, Any]:
 def _time() -> dict[str, Any]:
     """Return the properties of a source that say up to which event time it is complete."""
     watermark = _object(
-        "How it is known up to which event time the source is complete: the latest event time of the files ahead of a file, less "
-        "a delay, or what a column states. Each row gets the watermark that it came under as a column.",
+        "The watermark: up to which event time the source is complete. By default, it is the latest event time in"
+        " earlier files, minus a delay. Each row gets the watermark under which it came, as a column.",
         {
-            "delay": _text("How much later than the latest rows others may come, such as 90s or 2h. Default: 0s."),
+            "delay": _text(
+                "How far behind the latest event time rows may still arrive, such as 90s or 2h. Default: 0s."
+            ),
             "order": _choice(
-                "The order in which files came: that of their names, or of their stamps. Default: name.",
+                "The order of files: by name, or by modification time (stamp). Default: name.",
                 ["name", "stamp"],
             ),
             "column": _described(
                 COLUMN.schema,
-                "A column with the time at which a row came; the watermark then is that time less the delay.",
+                "A column with the arrival time of each row; the watermark is then this time minus the delay.",
             ),
             "marker": _text(
-                "A file beside the data, or a glob of several, relative to this file, that says how far the source is: by the "
-                "time that stands in it, or by its name, as done/%Y-%m-%dT%H.ok. The watermark is the latest of them, less the delay."
+                "A file (or a glob of several), relative to this file, that gives the time up to which the source"
+                " is complete, either in its content or in its name, such as done/%Y-%m-%dT%H.ok. The watermark "
+                "is the latest such time minus the delay."
             ),
             "commit": _flag(
-                "Whether the dataset's own commits say it: up to where what it is made of is complete. Default: false."
+                "Whether to use the watermark stored in the dataset's commits by the pipeline that writes it. "
+                "Default: false."
             ),
             "heartbeat": _text(
-                "A condition in SQL for rows that tell the time and nothing else, such as kind = 'ping': they move the watermark, "
-                "are counted, and go no further."
+                "A SQL condition for rows that only tell the time, such as kind = 'ping'. They advance the "
+                "watermark, are counted, and are then removed."
             ),
-            "by": _described(COLUMN.schema, "A column whose values are partitions, each with a watermark of its own."),
+            "by": _described(
+                COLUMN.schema, ("A column that divides the source into partitions, each with its own watermark.")
+            ),
             "as": _described(COLUMN.schema, "The name of the column with the watermark. Default: _watermark."),
             "tolerance": _text(
-                "How far after its file (or column) an event time may lie; one beyond that is no time, and moves nothing. "
-                "Default: 1d."
+                "How far an event time may be after its file was written (or after the arrival column). A later "
+                "one is invalid and does not advance the watermark. Default: 1d."
             ),
             "idle_after": _text(
-                "A partition that stood still for so long, by the clock of the runs, is not waited for. Default: it is waited for."
+                "A partition without progress for this long, by the runs' clock, no longer holds back the "
+                "watermark. Default: never."
             ),
         },
     )
     return {
         "watermark": watermark,
         "on_bad_time": _choice(
-            "What to do about a row whose event time is null or too far ahead. Default: keep.",
+            "What to do about a row whose event time is null or too far in the future. Default: keep.",
             ["fail", "quarantine", "drop", "keep"],
         ),
     }
@@ -270,26 +282,26 @@ def _time() -> dict[str, Any]:
 
 def _audit() -> dict[str, Any]:
     modes = _choice(
-        "required: nothing is published that the ledger does not know of; recorded: a record that cannot be "
-        "written is told in the run's result; off: no records. Default: recorded.",
+        "required: nothing is published unless it is recorded; recorded: if a record cannot be written, the run's"
+        " result says so; off: no records. Default: recorded.",
         ["required", "recorded", "off"],
     )
     settings = _object(
-        "What is written down of each run, where, and by whom.",
+        "How runs are recorded in the ledger.",
         {
             "mode": modes,
             "ledger": _text(
-                "Folder of the ledger, which many pipelines may share; relative to this file. Default: <state>/ledger"
+                "Folder of the ledger, relative to this file; several pipelines may share one. Default: <state>/ledger"
             ),
             "key": _text(
-                "A variable such as ${LEDGER_KEY} whose value signs each record, so that only who has it can write one."
+                "A variable such as ${LEDGER_KEY} with a secret key that signs each record, so that only those "
+                "who have it can write records."
             ),
             "actor": _text(
                 "Who runs it. Default: the environment variable LAZYPIPE_ACTOR, else the user of the machine."
             ),
             "hash": _choice(
-                "Of which files the content is hashed: those of this machine (local), or all, which reads remote "
-                "ones once more. Default: local.",
+                "Which files are hashed: local ones, or all; remote files are then read once more. Default: local.",
                 ["local", "all"],
             ),
         },
@@ -299,30 +311,30 @@ def _audit() -> dict[str, Any]:
 
 def _openlineage() -> dict[str, Any]:
     headers = {
-        "description": "Further headers of requests, by name; ${NAME} takes an environment variable.",
+        "description": "Additional HTTP headers, by name; ${NAME} is replaced by an environment variable.",
         "type": "object",
         "additionalProperties": _text("The header's value."),
     }
     return _some(
-        "Where OpenLineage events about runs go; an endpoint that is away never stops a run.",
+        "Where OpenLineage events about runs are sent. An endpoint that cannot be reached never stops a run.",
         {
             "url": _text(
-                "Address of an OpenLineage endpoint such as https://marquez:5000, to which /api/v1/lineage is added if it has no "
-                "path; ${NAME} takes an environment variable."
+                "Address of an OpenLineage endpoint, such as https://marquez:5000; if it has no path, "
+                "/api/v1/lineage is added. ${NAME} is replaced by an environment variable."
             ),
             "api_key": _text("Key sent as a bearer token, such as ${LINEAGE_KEY}."),
             "headers": headers,
             "namespace": _text("Namespace of the job. Default: lazypipe."),
             "file": _text(
-                "File that events are appended to, one line of JSON each, relative to this file; in an object store, a folder "
-                "with a file per event."
+                "File to which events are appended, one line of JSON each, relative to this file; in an object "
+                "store, a folder with one file per event."
             ),
             "spool": _text(
-                "Local folder where events wait while the endpoint is away, relative to this file. Default: openlineage in the "
-                "state folder."
+                "Local folder where events wait while the endpoint cannot be reached, relative to this file. "
+                "Default: openlineage in the state folder."
             ),
             "timeout": _number("Seconds that one request may take. Default: 2.", minimum=0.01),
-            "attempts": _count("How often sending an event is tried in a row. Default: 3."),
+            "attempts": _count("How many times in a row to try to send an event. Default: 3."),
         },
     )
 
@@ -330,12 +342,12 @@ def _openlineage() -> dict[str, Any]:
 def _workload() -> dict[str, Any]:
     """Return what an output says of those who read it."""
     query = _object(
-        "A query, and how often it is asked.",
+        "A query, and how often it is run.",
         {
             "sql": _text("A SELECT over the output, by its name or as self."),
-            "weight": _number("How often it is asked, next to the others. Default: 1.", minimum=0.001),
+            "weight": _number("How often it is run, relative to the others. Default: 1.", minimum=0.001),
             "selectivity": _number(
-                "Which part of the rows goes through its filters, if that is known: between 0 and 1.",
+                "The fraction of rows that pass its filters, if known: between 0 and 1.",
                 minimum=0.001,
                 maximum=1,
             ),
@@ -344,11 +356,11 @@ def _workload() -> dict[str, Any]:
     )
     sql = _text("A SELECT over the output, by its name or as self.")
     return _some(
-        "What readers ask of the output, besides what this pipeline does: the layout is chosen for it.",
+        "How the output is read, besides by this pipeline. The layout is chosen for it.",
         {
-            "access": _choice("How it is used on the whole. Default: as most queries do.", ACCESS),
+            "access": _choice("The overall access pattern. Default: that of most queries.", ACCESS),
             "queries": {
-                "description": "What is asked, as SQL.",
+                "description": "Typical queries, as SQL.",
                 "type": "array",
                 "minItems": 1,
                 "items": {"if": {"type": "object"}, "then": query, "else": sql},
@@ -360,18 +372,19 @@ def _workload() -> dict[str, Any]:
 def _panes() -> dict[str, Any]:
     """Return how an output tells what becomes of its windows."""
     mode = _choice(
-        "What is told of a window that changes, in a dataset beside the output, named with __panes. accumulate: its new "
-        "row. discard: what is to be added to what was told before. retract: its old row and its new one, with -1 and 1 as weight.",
+        "What to write for a window that changes. accumulate: its new row. discard: the difference from the "
+        "previous pane. retract: its old row and its new one, with weights -1 and 1.",
         ["accumulate", "discard", "retract"],
     )
     said = _object(
-        "How what becomes of windows is told, in a dataset beside the output, named with __panes.",
+        "Write the panes of windows to a dataset beside the output, named with __panes.",
         {
             "mode": mode,
             "weight": _text("With retract: the column with -1 and 1. Default: _weight."),
             "index": _text("A column for the number of the pane, from 0 for each window. Default: none."),
             "timing": _text(
-                "A column that says early, on_time or late: before, when or after the watermark passed the window's end. Default: none."
+                "A column with early, on_time or late: before, when or after the watermark passed the window's "
+                "end. Default: none."
             ),
         },
         ("mode",),
@@ -382,21 +395,22 @@ def _panes() -> dict[str, Any]:
 def _maintenance() -> dict[str, Any]:
     """Return what an output says of when its files are to be written anew."""
     return _some(
-        "What a run mends of the output's files once it has published.",
+        "Maintenance of the output's files after a run has published.",
         {
             "small_files": _count(
-                "Files of a partition may be smaller than half of their target, up to this number; then they are joined."
+                "Merge small files (below half of the target size) if a partition has more than this many."
             ),
             "dead_rows": _number(
-                "Which part of the rows in its files may be dead, between 0 and 1; then they are written anew.",
+                "Rewrite files if more than this fraction of their rows is deleted, between 0 and 1.",
                 minimum=0.001,
                 maximum=1,
             ),
             "overlap": _number(
-                "How many files of a partition may hold the same values of what its layout orders rows by, on average; then they are put in order.",
+                "Sort the rows of a partition again if on average more than this many of its files contain the "
+                "same values of the sort columns.",
                 minimum=1,
             ),
-            "keep": _count("How many versions are kept; files of older ones are deleted."),
+            "keep": _count("How many versions to keep; files of older ones are deleted."),
         },
     )
 
@@ -405,9 +419,9 @@ def _gate() -> dict[str, Any]:
     """Return what a gate may be: rules, or rules with what they do by default."""
     rules: dict[str, Any] = {"description": "Rules on the rows.", "type": "array", "items": {"$ref": "#/$defs/rule"}}
     action = _choice(
-        "What a violation does where its rule does not say. Default: fail.", ["fail", "quarantine", "drop", "warn"]
+        "The action of rules that do not give their own. Default: fail.", ["fail", "quarantine", "drop", "warn"]
     )
-    with_action = _object("Rules, and what they do by default.", {"action": action, "rules": rules}, ("rules",))
+    with_action = _object("Rules, and their default action.", {"action": action, "rules": rules}, ("rules",))
     return _either(rules["description"], with_action, rules)
 
 
@@ -418,21 +432,23 @@ def _read() -> dict[str, Any]:
         {
             "separator": _text("Field separator of CSV. Default: a comma."),
             "quote": _described({"type": "string"}, "Quote character of CSV; empty for none. Default: a double quote."),
-            "header": _flag("Whether the first CSV row holds names. Default: true."),
+            "header": _flag("Whether the first CSV row contains column names. Default: true."),
             "null_values": _described(
                 {"type": "array", "items": {"type": "string"}}, "Texts that mean null, besides an empty field."
             ),
-            "comment": _text("Lines that start with this are passed over."),
-            "skip_rows": _count("Lines before the header to pass over.", minimum=0),
+            "comment": _text("Lines that start with this are skipped."),
+            "skip_rows": _count("Number of lines to skip before the header.", minimum=0),
             "decimal_comma": _flag(
-                "Whether decimals are written 1,5. A number with a point does not fit then, unless thousands says what it is."
+                "Whether decimals are written with a comma (1,5). A number with a point is then invalid, unless "
+                "thousands gives it a meaning."
             ),
             "thousands": _choice(
-                "The mark between thousands in numbers of columns that are declared as such: 1.234,50, 1,234.5, 1'234, 1 234. Default: none; such numbers do not fit.",
+                "The thousands separator in columns that are declared as numbers: 1.234,50, 1,234.5, 1'234, 1 "
+                "234. Default: none; such numbers are invalid.",
                 [".", ",", "'", " ", "_"],
             ),
             "parse_dates": _flag(
-                "Whether undeclared columns that look like dates and times become such. Default: true."
+                "Whether undeclared columns that look like dates or times are read as such. Default: true."
             ),
         },
     )
@@ -451,17 +467,18 @@ def _source() -> dict[str, Any]:
         {
             "uri": _described(
                 {"type": ["string", "array"], "items": _TEXT, "minLength": 1, "minItems": 1},
-                "Path, URI or glob pattern, or a list of them, relative to this file; ${NAME} takes an environment variable.",
+                "Path, URI or glob pattern, or a list of them, relative to this file; ${NAME} is replaced by an "
+                "environment variable.",
             ),
             "format": _choice(
-                "Format of the files; dataset is a table that lazypipe writes, delta a Delta Lake table of anyone. "
-                "Default: by their names, or by the log in the folder.",
+                "Format of the files; dataset: a dataset written by lazypipe; delta: a Delta Lake table. Default:"
+                " by the file names, or by the log in the folder.",
                 [*FORMATS, "dataset", "delta"],
             ),
-            "version": _count("Which version of a Delta table is read. Default: the last one.", minimum=0),
+            "version": _count("Which version of a Delta table to read. Default: the latest.", minimum=0),
             "read": _read(),
             "storage_options": _OPTIONS,
-            "event_time": _described(COLUMN.schema, "The column that says when a row happened."),
+            "event_time": _described(COLUMN.schema, "The column with the event time of each row."),
             "key": _described(COLUMNS.schema, "The columns that identify a row."),
             "contract": _source_contract(),
             "columns": {
@@ -471,10 +488,10 @@ def _source() -> dict[str, Any]:
             },
             "gate": _gate(),
             "on_corrupt": _choice(
-                "What to do about a file that cannot be decoded (truncated, a garbage footer, wrong gzip, a broken "
-                "row or line that the contract does not discard): fail stops the run; skip leaves the whole file out, says so in the run's result, and tries it "
-                "again in the next run; quarantine_file also records it below state, and does not try it again until it is "
-                "delivered anew. Default: fail.",
+                "What to do about a file that cannot be decoded (truncated, a damaged footer, invalid gzip, a "
+                "broken row or line that the contract does not discard). fail: stop the run; skip: leave out the "
+                "whole file, say so in the run's result, and try again in the next run; quarantine_file: also "
+                "record it in the state folder, and do not try again until it is delivered again. Default: fail.",
                 ["fail", "quarantine_file", "skip"],
             ),
             **_intake(),
@@ -491,7 +508,7 @@ def _stage() -> dict[str, Any]:
         {
             "from": _described(
                 INPUTS.schema,
-                "The source or stage that the operations start from; further names can be read by sql and python.",
+                "The source or stage that the operations start from; further ones can be used by sql and python.",
             ),
             "do": {"description": "Operations, in order.", "type": "array", "items": {"$ref": "#/$defs/operation"}},
             "gate": _gate(),
@@ -508,41 +525,45 @@ def _output() -> dict[str, Any]:
             "from": _text("The stage (or source). Default: the output's own name."),
             "to": _text("Folder of the dataset, or file of the export, relative to this file."),
             "format": _choice(
-                "dataset (a folder of Parquet files with a commit log), delta (a dataset that is a Delta Lake table "
-                "too) or one exported file. Default: by the ending of to, such as .csv or .parquet; dataset where it has none.",
+                "dataset (a folder of Parquet files with a commit log), delta (a dataset that is also a Delta "
+                "Lake table), or the format of a single exported file. Default: by the ending of to, such as .csv"
+                " or .parquet; otherwise dataset.",
                 ["dataset", "delta", *FORMATS],
             ),
             "mode": _choice(
-                "What becomes of the rows before. replace: the output is what the stage gives. append: rows of new input "
-                "are added. upsert: rows replace those with the same key. delete: rows whose key comes are removed. scd2: each "
-                "version of a key's row is kept, with valid_from, valid_to and is_current. snapshot: each run's rows are kept, with "
-                "snapshot_at. replace_partitions: only partitions that come are replaced. Default: replace.",
+                "How new rows are combined with existing ones. replace: the output is the stage's result. append:"
+                " rows of new input are added. upsert: rows replace those with the same key. delete: rows with "
+                "the keys that come are removed. scd2: every version of each key is kept, with valid_from, "
+                "valid_to and is_current. snapshot: the rows of every run are kept, with snapshot_at. "
+                "replace_partitions: only partitions that occur in the input are replaced. Default: replace.",
                 [*MODES],
             ),
             "partition_by": _described(COLUMNS.schema, "Columns whose values become folders."),
             "key": _described(COLUMNS.schema, "The columns that identify a row."),
             "order_by": _described(
-                COLUMNS.schema, "With upsert: the columns by which the latest of several rows with one key is known."
+                COLUMNS.schema,
+                ("With upsert: the columns that decide which of several rows with the same key is the latest."),
             ),
             "event_time": _text(
-                "The column that says since when a row is so: with scd2 its valid_from, with upsert its order."
+                "The column with the time from which a row is valid: valid_from with scd2, the order with upsert."
             ),
             "deleted_when": _text(
-                "A SQL condition; a row for which it is true removes its key (upsert), or ends its version (scd2)."
+                "A SQL condition; a row for which it is true deletes its key (upsert), or ends the current "
+                "version (scd2)."
             ),
             "deletes": _choice(
-                "With scd2: close ends the versions of keys that the stage no longer has, for a source that always "
-                "holds everything. Default: ignore.",
+                "With scd2: close ends the versions of keys that are no longer in the input, for sources that "
+                "always contain everything. Default: ignore.",
                 ["ignore", "close"],
             ),
-            "keep": _count("With snapshot: how many are kept. Default: all."),
+            "keep": _count("With snapshot: how many snapshots to keep. Default: all."),
             "changes": _flag(
-                "Whether what each version inserted, updated and deleted is written to a dataset beside it, "
-                "named with __changes. Default: false."
+                "Whether to write the inserts, updates and deletes of each version to a dataset beside it, named "
+                "with __changes. Default: false."
             ),
             "panes": _panes(),
             "optimize": _choice(
-                "What the layout of the files should favour; it is chosen from the rows, once, and kept.",
+                "The goal of the file layout. The layout is chosen from the rows once, and then kept.",
                 ["storage", "balanced", "read", "write"],
             ),
             "workload": _workload(),

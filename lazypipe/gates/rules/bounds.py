@@ -16,7 +16,7 @@ from lazypipe.gates.written import literal
 __all__ = ["CLOSED", "Bounds"]
 
 CLOSED = ("both", "left", "right", "none")
-"""Which bounds are allowed values themselves."""
+"""Which bounds are included."""
 
 
 @dataclass(frozen=True)
