@@ -73,7 +73,7 @@ def _keys(schema: Mapping[str, Any], depth: int = 0, *, without: tuple[str, ...]
     for name, one in form.get("properties", {}).items():
         if name in without:
             continue
-        needed = " (required)" if name in form.get("required", ()) else ""
+        needed = " (needed)" if name in form.get("required", ()) else ""
         told = one.get("description", "")
         if values := one.get("enum"):
             told = f"{told} One of {', '.join(f'`{v}`' for v in values)}.".strip()

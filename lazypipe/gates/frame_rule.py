@@ -56,9 +56,7 @@ class GroupedRule(FrameRule):
     """A rule on a value of all rows together, or of each group of them. Null is a group like others."""
 
     by: tuple[str, ...] = arg(
-        COLUMNS,
-        "Measure each group of rows with equal values in these columns. Default: all rows together.",
-        default=(),
+        COLUMNS, "Measure each group of rows that have the same values in these columns. Default: all rows.", default=()
     )
 
     def measured(
@@ -102,9 +100,9 @@ class CountRule(FrameRule):
 
     others: ClassVar[tuple[str, ...]] = ()
     """Further arguments that bound the number."""
-    min: Any = arg(BOUND, "The minimum. Default: none.", default=None)
-    max: Any = arg(BOUND, "The maximum. Default: none.", default=None)
-    equals: Any = arg(BOUND, "The exact number.", default=None)
+    min: Any = arg(BOUND, "At least so many. Default: any number.", default=None)
+    max: Any = arg(BOUND, "At most so many. Default: any number.", default=None)
+    equals: Any = arg(BOUND, "Just so many.", default=None)
 
     def __post_init__(self) -> None:
         """Check that there is a bound, and that equals does not stand beside another."""
@@ -128,9 +126,9 @@ class Statistic(GroupedRule):
     """What the column must be, in words."""
 
     column: str = arg(COLUMN, "The column.")
-    min: Any = arg(BOUND, "The minimum. Default: none.", default=None)
-    max: Any = arg(BOUND, "The maximum. Default: none.", default=None)
-    closed: Closed = arg(CLOSED, "Which bounds are included.", default="both")
+    min: Any = arg(BOUND, "The least value. Default: none.", default=None)
+    max: Any = arg(BOUND, "The greatest value. Default: none.", default=None)
+    closed: Closed = arg(CLOSED, "Which bounds are allowed values themselves.", default="both")
 
     def __post_init__(self) -> None:
         """Check that there is a bound, and that it bounds."""

@@ -36,7 +36,7 @@ class Aggregate(Operation):
 
     name: ClassVar[str] = "aggregate"
     aggregate: Mapping[str, str | pl.Expr] = arg(SQLS, "New column → SQL aggregate, such as count(*) or avg(x).")
-    by: tuple[str, ...] = arg(COLUMNS, "The columns to group by.", default=())
+    by: tuple[str, ...] = arg(COLUMNS, "The columns that make a group.", default=())
 
     def lower(self, table: Table, scope: Scope) -> pl.LazyFrame:
         """Lower to ``group_by().agg()``, after a sort where aggregates need it; or to ``select`` without groups."""

@@ -29,7 +29,7 @@ _Side: TypeAlias = tuple[pl.LazyFrame, list[str], str]
 
 @dataclass(frozen=True)
 class AsofJoin(Operation):
-    """Join each row with the nearest row of the other side by an ordered key: by default, the last one that is not after it.
+    """Join each row with the other side's row whose key is nearest: the last not after it, by default.
 
     Every row of this side stays, once, ordered by the key; where nothing matches, the other side's columns are null.
     ``columns`` chooses (a list) or chooses and renames (a mapping) what comes from the other side.
@@ -65,18 +65,15 @@ class AsofJoin(Operation):
         CHOSEN, "Columns of the other side to take; a mapping renames them. Default: all.", default=None
     )
     suffix: str = arg(TEXT, "Added to names of the other side that are taken.", default="_right")
-    allowed_lateness: str = arg(
-        TEXT, "How long after its time a row of this side may arrive without being late.", default="0s"
-    )
+    allowed_lateness: str = arg(TEXT, "How long after its time a row of this side may come; see late.", default="0s")
     late: Literal["update", "quarantine", "drop", "fail"] = arg(
         choice("update", "quarantine", "drop", "fail"),
-        "What to do about a late row of this side, which came when the watermark had passed its time and "
-        "allowed_lateness. update: join it as usual; quarantine: put it aside; drop: drop and count it; fail: "
-        "stop the run. All but update need a source with a watermark.",
+        "What becomes of a row of this side that came under a watermark past its time and allowed_lateness: it is joined as any "
+        "other, or is put aside, dropped and counted, or stops the run. All but update need a source with a watermark.",
         default="update",
     )
     watermark: str = arg(
-        COLUMN, "The column with the watermark under which each row came. Default: _watermark.", default=WATERMARK
+        COLUMN, "The column with the watermark that each row came under. Default: _watermark.", default=WATERMARK
     )
 
     def __post_init__(self) -> None:

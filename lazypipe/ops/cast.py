@@ -39,7 +39,7 @@ class Cast(Operation):
     shorthand: ClassVar[str] = "columns"
     columns: Mapping[str, str] = arg(TYPES, "Column → type, such as Int64, Date, Datetime(us, UTC) or Decimal(10, 2).")
     on_error: Literal["fail", "null"] = arg(
-        choice("fail", "null"), "What to do about a value that does not fit.", default="fail"
+        choice("fail", "null"), "What becomes of a value that does not fit.", default="fail"
     )
 
     def __post_init__(self) -> None:

@@ -20,7 +20,7 @@ from lazypipe.windows.late import lateness
 
 @dataclass(frozen=True)
 class Closed(Operation):
-    """Keep rows whose ``end``, plus ``after``, has been passed by the watermark of their sources.
+    """Keep rows whose ``end``, and ``after`` that, have been reached by the watermark of the sources that they are made of.
 
     The watermark is the least of those of all sources and partitions which are waited for, as the run finds it; it never goes
     back. A row without an end is not closed. Outside a run, as in ``lp.apply``, all rows with an end are.
@@ -43,29 +43,27 @@ class Closed(Operation):
     name: ClassVar[str] = "closed"
     shorthand: ClassVar[str] = "end"
     end: str = arg(COLUMN, "The column with the end of each row's window.")
-    after: tuple[str, ...] = arg(
-        TEXTS, "How long after the end, such as 2h; several durations are added up.", default=()
-    )
+    after: tuple[str, ...] = arg(TEXTS, "How long after the end, such as 2h; several are added up.", default=())
     keep: str | None = arg(
-        TEXT,
-        "How long to keep rows after they are closed, by the watermark, such as 30d. Default: forever.",
-        default=None,
+        TEXT, "How long rows stay once they are closed, by the watermark, such as 30d. Default: for good.", default=None
     )
-    open: bool = arg(FLAG, "Whether to keep rows that are not closed yet, too.", default=False)
+    open: bool = arg(FLAG, "Whether rows stay too that are not closed yet.", default=False)
     start: str | None = arg(
         COLUMN, "The column with the start of each row's window, where expect needs it.", default=None
     )
-    expect: Mapping[str, Any] | None = arg(EXPECT, "When a window is complete.", default=None)
+    expect: Mapping[str, Any] | None = arg(EXPECT, "What must be there of a window for it to be whole.", default=None)
     on_partial: Literal["wait", "emit", "fail"] | None = arg(
         choice("wait", "emit", "fail"),
-        "What to do about a closed window that is incomplete. wait: hold it back until it is complete; emit: hold"
-        " it back only until the deadline; fail: after the deadline, fail the run. Default: wait.",
+        "What becomes of a closed window that lacks something: it is held back until it is whole, or only until the deadline; or "
+        "the run fails after that. Default: wait.",
         default=None,
     )
     deadline: str | None = arg(
-        TEXT, "How long after its end, by the run's clock, a window may be incomplete, such as 6h.", default=None
+        TEXT, "How long after its end, by the clock of the run, a window may lack something, such as 6h.", default=None
     )
-    partial: str | None = arg(COLUMN, "A column that says for each row whether its window is incomplete.", default=None)
+    partial: str | None = arg(
+        COLUMN, "The column that says of each row whether its window lacks something.", default=None
+    )
 
     def __post_init__(self) -> None:
         """Check the lengths of time, and what goes together."""

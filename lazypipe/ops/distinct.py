@@ -15,7 +15,7 @@ from lazypipe.spec.model import Fault
 
 @dataclass(frozen=True)
 class Distinct(Operation):
-    """Keep one row per key: the first or last in an order, any, or none if the key is not unique.
+    """Keep one row per key: the first or last by an order, any, or none where the key is not unique.
 
     Without ``columns`` whole rows are compared. Nulls are equal to each other here. The order of rows is not promised.
 
@@ -33,7 +33,7 @@ class Distinct(Operation):
     shorthand: ClassVar[str] = "columns"
     columns: tuple[str, ...] = arg(COLUMNS, "The key. Default: all columns.", default=())
     keep: Literal["any", "first", "last", "none"] = arg(
-        choice("any", "first", "last", "none"), "Which row of each key to keep.", default="any"
+        choice("any", "first", "last", "none"), "Which row of a key stays.", default="any"
     )
     order_by: tuple[str, ...] = arg(TEXTS, "The order that first and last mean: column, optionally DESC.", default=())
 

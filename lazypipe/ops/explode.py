@@ -13,7 +13,7 @@ from lazypipe.spec.arguments import COLUMNS, arg
 
 @dataclass(frozen=True)
 class Explode(Operation):
-    """Create one row per element of list columns; a null or empty list gives one row with null.
+    """Make one row per element of list columns; a null or empty list makes one row with a null.
 
     Several columns are exploded side by side and must hold lists of the same length.
 

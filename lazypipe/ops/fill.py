@@ -17,7 +17,7 @@ from lazypipe.spec.model import Fault
 
 @dataclass(frozen=True)
 class Fill(Operation):
-    """Replace nulls with a value, or with the last (forward) or next (backward) value in an order.
+    """Replace nulls by a value, or by the last (forward) or next (backward) value in an order.
 
     Every row stays; types stay, and a value that is not of the column's type is refused; dates and times are given as text,
     2013-01-31T12:00. Forward and backward need ``order_by``, and fill within ``by`` if it is given; where

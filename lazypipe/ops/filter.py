@@ -14,7 +14,7 @@ from lazypipe.sql.exprs import dtype_of, empty
 
 @dataclass(frozen=True)
 class Filter(Operation):
-    """Keep the rows for which a SQL condition is true. If it is null, the row is removed, as in SQL.
+    """Keep the rows for which a SQL condition is true; where it is null, the row goes, as in SQL.
 
     Aggregates in it are those of all rows: ``x > avg(x)``. One that reads nothing else of a row, such as ``count(*) > 1``, would keep all
     rows or none, and is refused: of groups, or of each row's group, it is another step.

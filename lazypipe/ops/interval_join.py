@@ -25,7 +25,7 @@ _THERE, _TIME = "__lazypipe_there", "__lazypipe_time"
 
 @dataclass(frozen=True)
 class IntervalJoin(Operation):
-    """Join each row with all rows of another source or stage whose time is between ``lower`` and ``upper`` after its own.
+    """Join each row with all rows of another source or stage whose time lies from ``lower`` to ``upper`` after its own.
 
     Both ends are in it: ``[-1h, 0s]`` is the hour before a row, and its very time. Days have 24 hours here. Rows without a time, or
     with a null in ``by``, match nothing; a left join keeps those of this side, with nulls beside them.
@@ -46,7 +46,7 @@ class IntervalJoin(Operation):
     name: ClassVar[str] = "interval_join"
     with_: str = arg(INPUT, "The other source or stage.")
     within: tuple[str, ...] = arg(
-        _WITHIN, "How much later than the row's own time the other side's may be: [lower, upper]."
+        _WITHIN, "How much later than a row's time those of the other side are: [lower, upper]."
     )
     time: str | None = arg(COLUMN, "The column of times, if it has the same name on both sides.", default=None)
     left_time: str | None = arg(COLUMN, "The column of times of this side.", default=None)
@@ -62,17 +62,16 @@ class IntervalJoin(Operation):
     )
     suffix: str = arg(TEXT, "Added to names of the other side that are taken.", default="_right")
     allowed_lateness: str = arg(
-        TEXT, "How long after its interval a row of this side may arrive without being late.", default="0s"
+        TEXT, "How long after its interval a row of this side may come; see late.", default="0s"
     )
     late: Literal["update", "quarantine", "drop", "fail"] = arg(
         choice("update", "quarantine", "drop", "fail"),
-        "What to do about a late row of this side, which came when the watermark had passed its interval and "
-        "allowed_lateness. update: join it as usual; quarantine: put it aside; drop: drop and count it; fail: "
-        "stop the run. All but update need a source with a watermark.",
+        "What becomes of a row of this side that came under a watermark past its interval and allowed_lateness: it is joined as any "
+        "other, or is put aside, dropped and counted, or stops the run. All but update need a source with a watermark.",
         default="update",
     )
     watermark: str = arg(
-        COLUMN, "The column with the watermark under which each row came. Default: _watermark.", default=WATERMARK
+        COLUMN, "The column with the watermark that each row came under. Default: _watermark.", default=WATERMARK
     )
 
     def __post_init__(self) -> None:

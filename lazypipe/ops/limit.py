@@ -13,7 +13,7 @@ from lazypipe.spec.arguments import COUNT, arg
 
 @dataclass(frozen=True)
 class Limit(Operation):
-    """Keep the first rows (after ``offset``). Sort first: otherwise it is not defined which rows are kept.
+    """Keep so many rows from the start (after ``offset``); sort first, or which ones they are is not promised.
 
     Examples
     --------
@@ -27,7 +27,7 @@ class Limit(Operation):
     keeps_columns: ClassVar[bool] = True
     shorthand: ClassVar[str] = "rows"
     rows: int = arg(COUNT, "How many rows.")
-    offset: int = arg(COUNT, "How many rows to skip first.", default=0)
+    offset: int = arg(COUNT, "How many rows to pass over first.", default=0)
 
     def lower(self, table: Table, scope: Scope) -> pl.LazyFrame:
         """Lower to ``slice``."""

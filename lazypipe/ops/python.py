@@ -18,7 +18,7 @@ from lazypipe.spec.types import dtype_name
 
 @dataclass(frozen=True)
 class Python(Operation):
-    """Call ``module:function`` with the frame, the inputs in ``with`` by name, and ``arguments``. It takes and returns LazyFrames.
+    """Call ``module:function`` with the frame, the inputs in ``with`` by name, and ``arguments``; LazyFrame in and out.
 
     With ``incremental: rows`` you say that the function treats each row by itself: what it gives of some rows does not hang on
     which others there are. Then runs call it with the rows of new files only, and those carry a column ``_lazypipe_unit``, which it
@@ -42,9 +42,7 @@ class Python(Operation):
     with_: tuple[str, ...] = arg(INPUTS, "Other sources or stages, passed by name.", default=())
     arguments: Mapping[str, Any] | None = arg(MAPPING, "Further keyword arguments.", default=None)
     incremental: Literal["rows"] | None = arg(
-        choice("rows"),
-        ("rows: the function treats each row on its own, so that new files can be processed incrementally."),
-        default=None,
+        choice("rows"), "rows: it treats each row by itself, so that single files can be followed.", default=None
     )
 
     def multiplies(self) -> bool:

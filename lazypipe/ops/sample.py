@@ -14,7 +14,7 @@ from lazypipe.spec.model import Fault
 
 @dataclass(frozen=True)
 class Sample(Operation):
-    """Keep a fraction or a number of rows, chosen by a seeded hash: the same rows, regardless of order and files.
+    """Keep a fraction or a number of rows, chosen by a seeded hash: the same rows whatever their order or files.
 
     Rows that are equal in ``by`` (default: in all columns) share their fate under ``fraction``, so that a sample by
     customer keeps whole customers. Deterministic for one version of Polars.
@@ -29,12 +29,10 @@ class Sample(Operation):
 
     name: ClassVar[str] = "sample"
     keeps_columns: ClassVar[bool] = True
-    fraction: float | None = arg(FRACTION, "The fraction of rows to keep, 0 to 1.", default=None)
+    fraction: float | None = arg(FRACTION, "The part of the rows to keep, 0 to 1.", default=None)
     rows: int | None = arg(COUNT, "How many rows to keep.", default=None)
-    seed: int = arg(COUNT, "Seed of the hash.", default=0)
-    by: tuple[str, ...] = arg(
-        COLUMNS, "Rows with equal values in these columns are kept or removed together.", default=()
-    )
+    seed: int = arg(COUNT, "Another seed, another sample.", default=0)
+    by: tuple[str, ...] = arg(COLUMNS, "Rows equal in these columns stay or go together.", default=())
 
     def __post_init__(self) -> None:
         """Check that there is one size."""

@@ -18,7 +18,7 @@ _AS = re.compile(r"(.+?)\s+as\s+\"?(\w+)\"?", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class Select(Operation):
-    """Keep the listed columns in this order, or compute new ones from SQL; all others are removed.
+    """Keep the named columns in this order, or compute new ones from SQL; all others go.
 
     Every row stays; an aggregate stands in all of them. A list names columns; a mapping gives new name → SQL expression.
 

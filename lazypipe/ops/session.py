@@ -28,7 +28,7 @@ _NO_EXPECTATION = (
 
 @dataclass(frozen=True)
 class Session(Operation):
-    """Group rows that follow each other in time without a long gap, and compute aggregates: one row per session and group.
+    """Group rows that follow each other in time with no long gap, and compute aggregates: one row per session and group.
 
     A row that comes more than ``gap`` after the one before it in its group begins a new session; one that comes just ``gap``
     after it does not. A session that would last ``max_length`` or longer is cut each ``max_length`` from its first row on: a row
@@ -58,29 +58,27 @@ class Session(Operation):
     time: str = arg(COLUMN, "The column with the time of each row: dates or datetimes.")
     gap: str = arg(TEXT, "The longest time between two rows of a session: 30s, 15m, 2h, 1d.")
     aggregate: Mapping[str, str | pl.Expr] = arg(SQLS, "New column → SQL aggregate, such as count(*) or avg(x).")
-    by: tuple[str, ...] = arg(COLUMNS, "The columns to group by.", default=())
-    max_length: str | None = arg(TEXT, "The maximum length of a session; longer ones are split.", default=None)
-    allowed_lateness: str = arg(TEXT, "How long after the gap a session still accepts rows.", default="0s")
+    by: tuple[str, ...] = arg(COLUMNS, "The columns that make a group.", default=())
+    max_length: str | None = arg(TEXT, "How long a session is before it is cut.", default=None)
+    allowed_lateness: str = arg(TEXT, "How long after the gap a session still takes rows; see late.", default="0s")
     late: Literal["update", "quarantine", "drop", "fail"] = arg(
         choice("update", "quarantine", "drop", "fail"),
-        "What to do about a late row, which came when the watermark had passed its time plus gap and "
-        "allowed_lateness. update: it updates sessions; quarantine: put it aside; drop: drop and count it; fail: "
-        "stop the run. All but update need a source with a watermark.",
+        "What becomes of a row that came under a watermark past its time, gap and allowed_lateness, as if it stood alone: it "
+        "updates sessions, or is put aside, dropped and counted, or stops the run. All but update need a source with a watermark.",
         default="update",
     )
     watermark: str = arg(
-        COLUMN, "The column with the watermark under which each row came. Default: _watermark.", default=WATERMARK
+        COLUMN, "The column with the watermark that each row came under. Default: _watermark.", default=WATERMARK
     )
     emit: Literal["each_run", "on_close"] = arg(
         choice("each_run", "on_close"),
-        "each_run: output all sessions as they are in each run; on_close: output a session only when the "
-        "watermark has passed its last row plus gap and allowed_lateness.",
+        "Whether each run gives all sessions as they are by then, or only those that are closed: whose last row, gap and "
+        "allowed_lateness the watermark of the sources has passed.",
         default="each_run",
     )
     keep_results: str | None = arg(
         TEXT,
-        "How long to keep results after the watermark has passed the last row plus gap and allowed_lateness, such"
-        " as 30d. Default: forever.",
+        "How long results stay once the watermark has passed the gap after the last row and allowed_lateness, such as 30d. Default: for good.",
         default=None,
     )
 

@@ -19,7 +19,7 @@ from lazypipe.sql.text import SqlError, carrying
 
 @dataclass(frozen=True)
 class Sql(Operation):
-    """Run a SELECT over the stage's inputs, by their names; ``self`` is the frame at this step.
+    """Run one SELECT over the stage's inputs, by their names; ``self`` is the frame as it stands at this step.
 
     Semantics are those of Polars SQL. Only the stage's inputs can be read. The query may stand in a ``file`` of its own, which is read
     with the definition: what is wrong with it is told with its line and column there.
@@ -35,7 +35,9 @@ class Sql(Operation):
     name: ClassVar[str] = "sql"
     shorthand: ClassVar[str] = "query"
     query: str = arg(QUERY, "The SELECT statement.", default="")
-    file: str | None = arg(TEXT, "A file with the SELECT statement, relative to the definition.", default=None)
+    file: str | None = arg(
+        TEXT, "The file that the SELECT statement stands in instead, relative to the definition.", default=None
+    )
 
     def __post_init__(self) -> None:
         """Check that there is a query."""

@@ -13,7 +13,7 @@ from lazypipe.spec.arguments import INPUTS, arg, choice
 
 @dataclass(frozen=True)
 class Union(Operation):
-    """Append the rows of other sources or stages; columns are matched by name.
+    """Put the rows of other sources or stages after these; columns are matched by name.
 
     All rows stay, duplicates too. A column that one side lacks is refused, or filled with nulls. Types must be equal.
 
@@ -29,7 +29,7 @@ class Union(Operation):
     shorthand: ClassVar[str] = "with"
     with_: tuple[str, ...] = arg(INPUTS, "The other sources or stages.")
     missing: Literal["refuse", "fill"] = arg(
-        choice("refuse", "fill"), "What to do if one side lacks a column.", default="refuse"
+        choice("refuse", "fill"), "What to do about a column that one side lacks.", default="refuse"
     )
 
     def inputs(self) -> tuple[str, ...]:

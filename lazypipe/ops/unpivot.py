@@ -13,7 +13,7 @@ from lazypipe.spec.arguments import COLUMN, COLUMNS, arg
 
 @dataclass(frozen=True)
 class Unpivot(Operation):
-    """Turn columns into rows of (index…, name, value): for each row, one row per column.
+    """Turn columns into rows of (index…, name, value): as many rows as columns for each row.
 
     Nulls stay. Columns that are neither in ``columns`` nor in ``index`` go. The columns must be of one type, or all numbers.
 

@@ -23,7 +23,7 @@ from lazypipe.windows.watermark import WATERMARK
 
 @dataclass(frozen=True)
 class Window(Operation):
-    """Group by time windows and by columns, and compute aggregates: one row per window and group that has rows.
+    """Group by windows of time, and by columns, and compute aggregates: one row per window and group that has rows.
 
     A window holds its start and not its end. Hours and shorter units are as long as they are, counted from 1970-01-01 0:00 of
     the column's zone; days, weeks (from Monday), months, quarters and years are those of the calendar in the zone: a day may
@@ -51,48 +51,52 @@ class Window(Operation):
     implied: ClassVar[tuple[str, ...]] = (END,)
     time: str = arg(COLUMN, "The column with the time of each row: dates or datetimes.")
     every: tuple[str, ...] = arg(
-        TEXTS, "How often a window starts: 15m, 1h, 1d, 1w, 1mo, 1q, 1y, all; or several of them."
+        TEXTS, "How often a window begins: 15m, 1h, 1d, 1w, 1mo, 1q, 1y, all; or several of them."
     )
     aggregate: Mapping[str, str | pl.Expr] = arg(SQLS, "New column → SQL aggregate, such as count(*) or avg(x).")
-    by: tuple[str, ...] = arg(COLUMNS, "The columns to group by.", default=())
-    period: str | None = arg(TEXT, "The length of a window. Default: until the next one starts.", default=None)
-    offset: str | None = arg(TEXT, "How much later windows start, such as 6h.", default=None)
-    time_zone: str | None = arg(TEXT, "The time zone in which days start. Default: that of the column.", default=None)
-    allowed_lateness: str = arg(TEXT, "How long after its end a window still accepts rows, such as 2d.", default="0s")
+    by: tuple[str, ...] = arg(COLUMNS, "The columns that make a group.", default=())
+    period: str | None = arg(TEXT, "How long a window is. Default: until the next one begins.", default=None)
+    offset: str | None = arg(TEXT, "How much later windows begin, such as 6h.", default=None)
+    time_zone: str | None = arg(TEXT, "The zone in which days begin. Default: that of the column.", default=None)
+    allowed_lateness: str = arg(
+        TEXT, "How long after its end a window still takes rows, such as 2d; see late.", default="0s"
+    )
     late: Literal["update", "quarantine", "drop", "fail"] = arg(
         choice("update", "quarantine", "drop", "fail"),
-        "What to do about a late row, which came when the watermark had passed its window's end and "
-        "allowed_lateness. update: it updates the window; quarantine: put it aside; drop: drop and count it; "
-        "fail: stop the run. All but update need a source with a watermark.",
+        "What becomes of a row that came under a watermark past its window's end and allowed_lateness: it updates the "
+        "window, or is put aside, dropped and counted, or stops the run. All but update need a source with a watermark.",
         default="update",
     )
     watermark: str = arg(
-        COLUMN, "The column with the watermark under which each row came. Default: _watermark.", default=WATERMARK
+        COLUMN, "The column with the watermark that each row came under. Default: _watermark.", default=WATERMARK
     )
 
     emit: Literal["each_run", "on_close", "counted"] = arg(
         choice("each_run", "on_close"),
-        "each_run: output all windows as they are in each run; on_close: output a window only when the watermark "
-        "has passed its end and allowed_lateness.",
+        "Whether each run gives all windows as they are by then, or only those that are closed: whose end and "
+        "allowed_lateness the watermark of the sources has passed.",
         default="each_run",
     )
     keep_results: str | None = arg(
         TEXT,
-        "How long to keep results after the watermark has passed the window's end and allowed_lateness, such as "
-        "30d. Default: forever.",
+        "How long results stay once the watermark has passed the window's end and allowed_lateness, such as 30d. Default: for good.",
         default=None,
     )
-    expect: Mapping[str, Any] | None = arg(EXPECT, "When a window is complete; for emit: on_close.", default=None)
+    expect: Mapping[str, Any] | None = arg(
+        EXPECT, "What must be there of a window for it to be whole; for emit: on_close.", default=None
+    )
     on_partial: Literal["wait", "emit", "fail"] | None = arg(
         choice("wait", "emit", "fail"),
-        "What to do about a closed window that is incomplete. wait: hold it back until it is complete; emit: hold"
-        " it back only until the deadline; fail: after the deadline, fail the run. Default: wait.",
+        "What becomes of a closed window that lacks something: it is held back until it is whole, or only until the deadline; or "
+        "the run fails after that. Default: wait.",
         default=None,
     )
     deadline: str | None = arg(
-        TEXT, "How long after its end, by the run's clock, a window may be incomplete, such as 6h.", default=None
+        TEXT, "How long after its end, by the clock of the run, a window may lack something, such as 6h.", default=None
     )
-    partial: str | None = arg(COLUMN, "A column that says for each row whether its window is incomplete.", default=None)
+    partial: str | None = arg(
+        COLUMN, "The column that says of each row whether its window lacks something.", default=None
+    )
 
     def __post_init__(self) -> None:
         """Check what needs no columns."""

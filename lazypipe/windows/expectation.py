@@ -26,15 +26,13 @@ EXPECT = Kind(
         "type": "object",
         "properties": {
             "files": {
-                "description": (
-                    "The minimum number of files with event times in the window, for sources whose "
-                    "watermark advances file by file."
-                ),
+                "description": "How many files with event times in the window there are at the least, of sources whose watermark "
+                "advances file by file.",
                 **_COUNT,
             },
-            "rows": {"description": "The minimum number of rows.", **_COUNT},
+            "rows": {"description": "How many rows there are at the least.", **_COUNT},
             "values": {
-                "description": "Column of by → the values that must all occur, or how many different ones.",
+                "description": "Column → the values that must all be there, or how many different ones, of a column of by.",
                 "type": "object",
                 "minProperties": 1,
                 "additionalProperties": {
@@ -46,10 +44,8 @@ EXPECT = Kind(
                 },
             },
             "marker": {
-                "description": (
-                    "A file, relative to this one, that exists when the window's input is complete, "
-                    "such as done/{start:%Y-%m-%dT%H}.ok; also {end:…}."
-                ),
+                "description": "A file, relative to this one, that is put there when all of the window is, such as "
+                "done/{start:%Y-%m-%dT%H}.ok; also {end:…}.",
                 "type": "string",
                 "minLength": 1,
             },

@@ -139,7 +139,7 @@ def windows(clock: Clock, every: str, *place: int, period: str | None = None, of
     place
         Where ``every`` stands in the list of several.
     period
-        The length of a window. Default: until the next one starts.
+        How long a window is. Default: until the next one begins.
     offset
         How much later than that windows begin: hours from 1970-01-01 0:00 of the zone, weeks on Mondays, months on the first.
 

@@ -16,7 +16,7 @@ from lazypipe.spec.model import Fault
 
 @dataclass(frozen=True, kw_only=True)
 class Mean(Statistic):
-    """The mean of a column must be within bounds. Nulls are ignored; without values it passes; with a NaN it fails.
+    """The mean of a column must lie between bounds. Null does not count, no values pass; with a NaN it fails.
 
     Examples
     --------
@@ -36,7 +36,7 @@ class Mean(Statistic):
 
 @dataclass(frozen=True, kw_only=True)
 class Sum(Statistic):
-    """The sum of a column must be within bounds. Nulls are ignored; the sum of no values is 0; with a NaN it fails.
+    """The sum of a column must lie between bounds. Null does not count, the sum of nothing is 0; with a NaN it fails.
 
     Whole numbers and decimals are added exactly, those of 128 bits as floats.
 
@@ -58,7 +58,7 @@ class Sum(Statistic):
 
 @dataclass(frozen=True, kw_only=True)
 class Std(Statistic):
-    """The sample standard deviation must be within bounds. Nulls are ignored; fewer than two values pass; with a NaN it fails.
+    """The sample standard deviation must lie between bounds. Null does not count, fewer than two values pass; NaN fails.
 
     Examples
     --------
@@ -78,7 +78,7 @@ class Std(Statistic):
 
 @dataclass(frozen=True, kw_only=True)
 class Min(Statistic):
-    """The minimum of a column must be within bounds. Nulls are ignored; without values it passes; with a NaN it fails.
+    """The least value of a column must lie between bounds. Null does not count, no values pass; with a NaN it fails.
 
     Examples
     --------
@@ -98,7 +98,7 @@ class Min(Statistic):
 
 @dataclass(frozen=True, kw_only=True)
 class Max(Statistic):
-    """The maximum of a column must be within bounds. Nulls are ignored; without values it passes; with a NaN it fails.
+    """The greatest value of a column must lie between bounds. Null does not count, no values pass; with a NaN it fails.
 
     Examples
     --------
@@ -118,7 +118,7 @@ class Max(Statistic):
 
 @dataclass(frozen=True, kw_only=True)
 class Median(Statistic):
-    """The median of a column must be within bounds. Nulls are ignored; without values it passes; with a NaN it fails.
+    """The median of a column must lie between bounds. Null does not count, no values pass; with a NaN it fails.
 
     Between two values it is the middle of them. The median of dates is a datetime.
 
@@ -140,7 +140,7 @@ class Median(Statistic):
 
 @dataclass(frozen=True, kw_only=True)
 class Quantile(Statistic):
-    """A quantile of a column must be within bounds. Nulls are ignored; without values it passes; with a NaN it fails.
+    """A quantile of a column must lie between bounds. Null does not count, no values pass; with a NaN it fails.
 
     Between two values it is interpolated linearly, as ``quantile_cont`` of SQL is. The quantile of dates is a datetime.
 
@@ -155,7 +155,7 @@ class Quantile(Statistic):
 
     name: ClassVar[str] = "quantile"
     takes: ClassVar[str] = "numbers, dates or times"
-    q: float = arg(FRACTION, "The quantile: 0 is the minimum, 0.5 the median, 1 the maximum.")
+    q: float = arg(FRACTION, "Which quantile: 0 is the least value, 0.5 the median, 1 the greatest.")
 
     def __post_init__(self) -> None:
         """Check that there is such a quantile."""

@@ -16,7 +16,7 @@ from lazypipe.gates.written import literal
 __all__ = ["CLOSED", "Bounds"]
 
 CLOSED = ("both", "left", "right", "none")
-"""Which bounds are included."""
+"""Which bounds are allowed values themselves."""
 
 
 @dataclass(frozen=True)

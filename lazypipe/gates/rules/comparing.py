@@ -33,7 +33,7 @@ _OPS: dict[str, Callable[[pl.Expr, pl.Expr], pl.Expr]] = {
 
 @dataclass(frozen=True)
 class Compare(Rule):
-    """Two columns must compare as given. If either is null, the row passes. NaN equals NaN; it is neither less nor greater than anything.
+    """Two columns must compare as said. Where either is null, the row passes. NaN equals NaN and has no place in an order.
 
     Numbers compare with numbers (a whole number with a float as a float), text with text, dates and datetimes with each
     other (a date is its midnight), all else with its own type; datetimes either both with a time zone, as the moments that
@@ -97,7 +97,7 @@ class Compare(Rule):
 
 @dataclass(frozen=True)
 class SumEquals(Rule):
-    """The sum of columns must equal a total, a column or a number. If any of them is null, the row passes.
+    """The sum of columns must equal a total, a column or a number. Where any of them is null, the row passes.
 
     Whole numbers and decimals are added exactly, and may differ by ``tolerance``. If any of them is a float (or a UInt128,
     which is added as one), so is the sum, and what floats of that type lose by rounding is allowed on top. NaN and
@@ -115,7 +115,7 @@ class SumEquals(Rule):
     name: ClassVar[str] = "sum_equals"
     columns: tuple[str, ...] = arg(COLUMNS, "The columns to add.")
     total: str | int | float | Decimal = arg(BOUND, "What the sum must be: a column or a number.")
-    tolerance: int | float | Decimal = arg(NUMBER, "How much the sum may differ. Default: 0.", default=0)
+    tolerance: int | float | Decimal = arg(NUMBER, "By how much the sum may differ. Default: 0.", default=0)
 
     def __post_init__(self) -> None:
         """Check that the numbers are numbers."""

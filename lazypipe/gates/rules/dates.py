@@ -26,7 +26,7 @@ class _Clock(Rule):
     """On which side of the clock it must lie."""
     column: str = arg(COLUMN, "The column.")
     or_now: bool = arg(
-        FLAG, "Whether exactly the time of the run (for dates: today) passes. Default: no.", default=False
+        FLAG, "Whether the very moment of the clock (for dates: today) passes. Default: no.", default=False
     )
 
     def checks(self, schema: pl.Schema, scope: Scope) -> Sequence[Check]:
@@ -44,7 +44,7 @@ class _Clock(Rule):
 
 @dataclass(frozen=True)
 class InPast(_Clock):
-    """The date or datetime must be before the time of the run. Null passes.
+    """The date or datetime must lie before the run's clock. Null passes.
 
     A datetime without a time zone is taken as UTC. A date is compared with the clock's date in UTC: today is not past,
     unless ``or_now`` is true.
@@ -65,7 +65,7 @@ class InPast(_Clock):
 
 @dataclass(frozen=True)
 class InFuture(_Clock):
-    """The date or datetime must be after the time of the run. Null passes.
+    """The date or datetime must lie after the run's clock. Null passes.
 
     A datetime without a time zone is taken as UTC. A date is compared with the clock's date in UTC: today is not future,
     unless ``or_now`` is true.

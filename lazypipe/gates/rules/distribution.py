@@ -29,7 +29,7 @@ _SIDES = ("both", "above", "below")
 
 @dataclass(frozen=True, kw_only=True)
 class Outliers(GroupedRule):
-    """Only few values may be this many sample standard deviations or more away from the mean. Nulls are ignored.
+    """Few values may lie so many standard deviations (of the sample) from the mean, or further. Null does not count.
 
     Mean and deviation are those of all values that are checked, with ``by`` of the group's; values that are all the same
     have none that lies far. No values pass; with a NaN or an infinity, which leave no mean, the rule fails.
@@ -46,9 +46,9 @@ class Outliers(GroupedRule):
 
     name: ClassVar[str] = "outliers"
     column: str = arg(COLUMN, "The column.")
-    z: float = arg(NUMBER, "The number of standard deviations.", default=3)
+    z: float = arg(NUMBER, "How many standard deviations from the mean are far.", default=3)
     side: Side = arg(choice(*_SIDES), "On which side of the mean.", default="both")
-    max: Any = arg(BOUND, "The maximum fraction of such values: 0.01 or 1%.", default=0)
+    max: Any = arg(BOUND, "The greatest part of values that may lie there: 0.01 or 1%.", default=0)
 
     def __post_init__(self) -> None:
         """Check the distance and the part."""
@@ -81,7 +81,7 @@ _EDGES = Kind({"type": "array", "items": BOUND.schema, "minItems": 1}, freeze)
 
 @dataclass(frozen=True, kw_only=True)
 class KlDivergence(GroupedRule):
-    """The Kullback–Leibler divergence of a column from given weights must be small. Nulls are ignored; without values it passes.
+    """The Kullback–Leibler divergence of a column from given weights must be small. Null does not count, no values pass.
 
     It is the sum of ``p * ln(p / q)``, where ``p`` is which part of the values is in a bin, and ``q`` its weight as a part of all weights;
     0 says that they are the same (S. Kullback, R. A. Leibler, 1951). The weights are those of ``values``, or of the bins between
@@ -102,11 +102,11 @@ class KlDivergence(GroupedRule):
 
     name: ClassVar[str] = "kl_divergence"
     column: str = arg(COLUMN, "The column.")
-    weights: tuple[float, ...] = arg(_WEIGHTS, "The expected frequency of each value or bin: fractions, or counts.")
-    max: float = arg(NUMBER, "The maximum divergence.")
+    weights: tuple[float, ...] = arg(_WEIGHTS, "How often each value or bin is expected: parts, or counts.")
+    max: float = arg(NUMBER, "The greatest divergence.")
     values: tuple[Any, ...] | None = arg(SCALARS, "The values that have the weights.", default=None)
     bins: tuple[Any, ...] | None = arg(_EDGES, "Instead of values: the edges between bins, ascending.", default=None)
-    rest: float = arg(FRACTION, "The expected fraction of all other values together.", default=0)
+    rest: float = arg(FRACTION, "Which part all values are expected to be that are not among values.", default=0)
 
     def __post_init__(self) -> None:
         """Check that each weight is that of something."""

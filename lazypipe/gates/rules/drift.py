@@ -33,7 +33,7 @@ LEAST_SHARE = 1e-4
 
 @dataclass(frozen=True, kw_only=True)
 class Psi(GroupedRule):
-    """The population stability index of a column against the output's previous commit must be small.
+    """The population stability index of a column, against the output's previous commit, must be small.
 
     The index is the sum over bins of ``(a - e) * ln(a / e)``, where ``a`` and ``e`` are a bin's shares of the rows now and
     before (N. Siddiqi, Credit Risk Scorecards, 2006; below 0.1 is usually called stable, above 0.25 changed). A share below
@@ -53,8 +53,8 @@ class Psi(GroupedRule):
 
     name: ClassVar[str] = "psi"
     column: str = arg(COLUMN, "The column.")
-    max: float = arg(NUMBER, "The maximum index.", default=0.2)
-    bins: int = arg(COUNT, "The number of bins, for numbers, dates and times.", default=10)
+    max: float = arg(NUMBER, "The greatest index.", default=0.2)
+    bins: int = arg(COUNT, "How many bins, for numbers, dates and times.", default=10)
 
     def __post_init__(self) -> None:
         """Check the bound and the bins."""
@@ -93,7 +93,7 @@ def _index(here: pl.LazyFrame, there: pl.LazyFrame, groups: Sequence[str], *, bi
 
 @dataclass(frozen=True, kw_only=True)
 class Ks(GroupedRule):
-    """The two-sample Kolmogorov–Smirnov test against the output's previous commit must not find a difference.
+    """The two-sample Kolmogorov–Smirnov test of a column, against the output's previous commit, must find no difference.
 
     Its statistic is the greatest distance between the two empirical distribution functions, and is exact. Either it must
     be at most ``max``, or the probability of one as great, if nothing had changed, at least ``p_value``; that is the
@@ -112,8 +112,8 @@ class Ks(GroupedRule):
 
     name: ClassVar[str] = "ks"
     column: str = arg(COLUMN, "The column.")
-    max: float | None = arg(FRACTION, "The maximum distance.", default=None)
-    p_value: float | None = arg(FRACTION, "Instead of max: the minimum p-value, such as 0.01.", default=None)
+    max: float | None = arg(FRACTION, "The greatest distance.", default=None)
+    p_value: float | None = arg(FRACTION, "Instead of max: the least probability, such as 0.01.", default=None)
 
     def __post_init__(self) -> None:
         """Check that there is one bound."""
@@ -256,7 +256,7 @@ METRICS: tuple[Metric, ...] = (
 
 @dataclass(frozen=True, kw_only=True)
 class ZScore(FrameRule):
-    """A metric must not be many standard deviations away from its mean in earlier runs.
+    """A figure must not lie many standard deviations from the mean of what earlier runs measured.
 
     What the figures mean, with nulls and NaN, is told by the rules of the same names; a NaN fails. Runs that measured
     nothing (null, NaN, infinity) do not count, nor do those whose versions were rolled back, or vacuumed; with fewer than
@@ -270,11 +270,11 @@ class ZScore(FrameRule):
     """
 
     name: ClassVar[str] = "z_score"
-    metric: Metric = arg(choice(*METRICS), "The metric.")
-    column: str | None = arg(COLUMN, "The column to measure, unless the metric is row_count.", default=None)
-    max: float = arg(NUMBER, "The maximum distance, in standard deviations.", default=3)
-    runs: int = arg(COUNT, "How many of the latest runs to compare with.", default=20)
-    min_runs: int = arg(COUNT, "With fewer earlier runs than this, the rule passes.", default=3)
+    metric: Metric = arg(choice(*METRICS), "What is measured.")
+    column: str | None = arg(COLUMN, "The column that it is measured of, unless it is row_count.", default=None)
+    max: float = arg(NUMBER, "The greatest distance, in standard deviations.", default=3)
+    runs: int = arg(COUNT, "How many earlier runs count, the last ones.", default=20)
+    min_runs: int = arg(COUNT, "How many there must be, for the rule to say anything.", default=3)
 
     def __post_init__(self) -> None:
         """Check that there is something to measure, and enough to compare it with."""

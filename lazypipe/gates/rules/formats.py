@@ -146,7 +146,7 @@ _FORMATS: dict[str, Callable[[pl.Expr], pl.Expr]] = {
 
 @dataclass(frozen=True)
 class Format(Rule):
-    """The whole text must conform to a standard, without surrounding white space. Null passes.
+    """The whole text must be written as a standard says, with no space around it. Null passes.
 
     Only the form is checked, and the checksum where there is one; not whether the thing exists.
 

@@ -53,7 +53,7 @@ _WRONG = "__lazypipe_wrong"
 
 @dataclass(frozen=True, kw_only=True)
 class RowCount(CountRule, GroupedRule):
-    """The number of rows must be within bounds, or equal that of another frame. Rows of nulls count.
+    """The number of rows must lie between bounds, or be that of another frame. Rows of nulls are rows.
 
     With ``by``, every group that has rows is counted; one that has none is missed only by ``same_as``, which looks up the
     groups of the other frame. ``where`` restricts the rows here, not those of the other frame.
@@ -69,9 +69,7 @@ class RowCount(CountRule, GroupedRule):
     name: ClassVar[str] = "row_count"
     others: ClassVar[tuple[str, ...]] = ("same_as",)
     same_as: str | None = arg(
-        INPUT,
-        "The frame that must have as many rows: a source, a stage, or the URI of a dataset or of files.",
-        default=None,
+        INPUT, "As many rows as this frame: a source, a stage, or the URI of a dataset or of files.", default=None
     )
 
     def frames(self) -> Mapping[str, str]:
@@ -119,7 +117,7 @@ def _counted(rows: pl.LazyFrame, by: Sequence[str], name: str) -> pl.LazyFrame:
 
 @dataclass(frozen=True, kw_only=True)
 class ColumnCount(CountRule):
-    """The number of columns must be within bounds, whatever their names. Rows and nulls do not matter.
+    """The number of columns must lie between bounds, whatever they are called. It says nothing of rows or nulls.
 
     Examples
     --------
@@ -159,7 +157,7 @@ def _known(rule: FrameRule, subject: str, schema: pl.Schema, scope: Scope, found
 
 @dataclass(frozen=True)
 class Schema(FrameRule):
-    """The frame must have these columns (and, if given as a mapping, these types). Rows and nulls do not matter.
+    """The frame must have these columns (and, from a mapping, of these types). It says nothing of rows or nulls.
 
     What differs is known when a pipeline is compiled, but it is a finding like others: reported by a run, which fails
     or warns.
@@ -179,14 +177,14 @@ class Schema(FrameRule):
     columns: tuple[str, ...] | Mapping[str, str] = arg(CHOSEN, "Column → type, or a list of columns.")
     mode: Literal["exact", "superset", "subset"] = arg(
         choice("exact", "superset", "subset"),
-        "exact: these columns and no others; superset: at least these; subset: at most these.",
+        "Whether there are just these columns, these and perhaps more, or at most these.",
         default="exact",
     )
-    ordered: bool = arg(FLAG, "Whether the columns must be in this order (others may be between them).", default=False)
+    ordered: bool = arg(FLAG, "Whether the columns come in this order (others may stand between them).", default=False)
     types: Literal["exact", "kind"] = arg(
         choice("exact", "kind"),
-        "exact: exactly these types; kind: types of the same kind, such as integers or floats of any width, text "
-        "in any encoding, datetimes and durations of any unit.",
+        "Whether types must be just these, or of the same kind: whole numbers or floats of any width, text however "
+        "encoded, datetimes and durations of any unit.",
         default="exact",
     )
 
@@ -257,7 +255,7 @@ def _kind(dtype: pl.DataType) -> Any:
 
 @dataclass(frozen=True)
 class Completeness(GroupedRule):
-    """A fraction of the rows (by default all) must have a value in the column. NaN is a value; an empty frame passes.
+    """A part of the rows, or all of them, must have a value in the column. NaN is a value; no rows pass.
 
     Examples
     --------
@@ -271,7 +269,7 @@ class Completeness(GroupedRule):
 
     name: ClassVar[str] = "completeness"
     column: str = arg(COLUMN, "The column.")
-    min: Any = arg(BOUND, "The minimum fraction of rows with a value: 0.95 or 95%.", default="100%")
+    min: Any = arg(BOUND, "The least part of rows that have a value: 0.95 or 95%.", default="100%")
 
     def __post_init__(self) -> None:
         """Check the fraction."""
@@ -289,7 +287,7 @@ class Completeness(GroupedRule):
 
 @dataclass(frozen=True, kw_only=True)
 class Proportion(GroupedRule):
-    """A given fraction of the rows must have a given value in a column, or meet a condition. Rows for which that is null are ignored.
+    """A part of the rows must have a value in a column, or fulfil a condition. Rows for which that is null do not count.
 
     The whole is the rows for which the condition is true or false; where there are none, the rule passes.
 
@@ -303,11 +301,11 @@ class Proportion(GroupedRule):
     """
 
     name: ClassVar[str] = "proportion"
-    column: str | None = arg(COLUMN, "The column to compare with value.", default=None)
+    column: str | None = arg(COLUMN, "The column whose rows with the value are counted.", default=None)
     value: Any = arg(SCALAR, "The value.", default=None)
     condition: str | pl.Expr | None = arg(SQL, "Instead of column and value: a SQL condition.", default=None)
-    min: Any = arg(BOUND, "The minimum fraction of rows: 0.2 or 20%.", default=None)
-    max: Any = arg(BOUND, "The maximum fraction of rows: 0.2 or 20%.", default=None)
+    min: Any = arg(BOUND, "The least part of rows: 0.2 or 20%.", default=None)
+    max: Any = arg(BOUND, "The greatest part of rows: 0.2 or 20%.", default=None)
 
     def __post_init__(self) -> None:
         """Check that there is a bound, that bounds are fractions, and that what is counted is said exactly once."""
@@ -340,7 +338,7 @@ class Proportion(GroupedRule):
 
 @dataclass(frozen=True, kw_only=True)
 class DistinctCount(CountRule, GroupedRule):
-    """The number of different values, or combinations, must be within bounds: numbers, or fractions of the rows (``50%``).
+    """The number of different values, or combinations, must lie between bounds: numbers, or parts of the rows (``50%``).
 
     Rows with a null do not count, also not for parts; where there are no others, parts pass.
 
@@ -398,7 +396,7 @@ _VALUES = Kind(
 
 @dataclass(frozen=True, kw_only=True)
 class MostCommon(GroupedRule):
-    """The most common value of a column must be one of those given. Nulls are ignored; without values it passes.
+    """The most common value of a column must be one of those given. Null does not count, no values pass.
 
     Where several values are equally common, all of them must be among those given; with ``ties: true`` one is enough.
 
@@ -414,7 +412,7 @@ class MostCommon(GroupedRule):
     name: ClassVar[str] = "most_common"
     column: str = arg(COLUMN, "The column.")
     is_: tuple[Any, ...] = arg(_VALUES, "The value, or the values of which it is one.")
-    ties: bool = arg(FLAG, "Whether it passes if only one of several equally common values is given.", default=False)
+    ties: bool = arg(FLAG, "Whether it is enough that one of equally common values is given.", default=False)
 
     def checks(self, schema: pl.Schema, scope: Scope) -> Sequence[Check]:
         """One check: a value that is not given is the most common."""

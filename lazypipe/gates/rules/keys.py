@@ -43,7 +43,7 @@ class Unique(Rule):
 
 @dataclass(frozen=True)
 class PrimaryKey(Rule):
-    """The key columns must not be null, and no two rows may have the same key.
+    """The key columns must not be null, and no two rows may have the same values in them: null violates.
 
     Two checks, ``…:not_null`` and ``…:unique``, of which each has the thresholds of the rule.
 
@@ -72,7 +72,7 @@ class PrimaryKey(Rule):
 
 @dataclass(frozen=True, kw_only=True)
 class ForeignKey(Rule):
-    """Every key must occur in another frame. A key with a null in it passes, as in SQL.
+    """Every key must stand in another frame. A key with a null in it passes, as in SQL.
 
     ``references`` names the frame, ``{to: airports, column: faa}`` or ``{to: …, columns: [a, b]}``, in the order of the
     columns here; without columns, they are called there as they are here. ``to`` is a source or stage of the pipeline,
@@ -91,7 +91,7 @@ class ForeignKey(Rule):
     name: ClassVar[str] = "foreign_key"
     columns: tuple[str, ...] = arg(COLUMNS, "The key here: one column or several.", default=())
     column: str | None = arg(COLUMN, "The key here, where it is one column.", default=None)
-    references: Mapping[str, Any] = arg(MAPPING, "Where it must occur: {to: frame, columns: [its key]}.")
+    references: Mapping[str, Any] = arg(MAPPING, "Where it must stand: {to: frame, columns: [its key]}.")
 
     def __post_init__(self) -> None:
         """Check that the keys fit each other."""
@@ -113,7 +113,7 @@ class ForeignKey(Rule):
 
 @dataclass(frozen=True, kw_only=True)
 class Cardinality(Rule):
-    """Every key must occur in another frame as often as given. A key with a null in it passes.
+    """Every key must stand in another frame as often as it is told. A key with a null in it passes.
 
     ``is`` is read as here:there. ``1`` there is just one row of the key, ``m`` one or more; ``1`` here is a key that no two
     rows here have, which is a check of its own, ``…:unique``. Where a key need not stand there, write ``min: 0, max: 1``.
@@ -131,9 +131,9 @@ class Cardinality(Rule):
     name: ClassVar[str] = "cardinality"
     columns: tuple[str, ...] = arg(COLUMNS, "The key here: one column or several.", default=())
     column: str | None = arg(COLUMN, "The key here, where it is one column.", default=None)
-    references: Mapping[str, Any] = arg(MAPPING, "Where to count rows: {to: frame, columns: [its key]}.")
-    min: int | None = arg(COUNT, "The minimum number of rows there. Default: 0, with max.", default=None)
-    max: int | None = arg(COUNT, "The maximum number of rows there. Default: no maximum.", default=None)
+    references: Mapping[str, Any] = arg(MAPPING, "Where rows are counted: {to: frame, columns: [its key]}.")
+    min: int | None = arg(COUNT, "At least so many rows there. Default: 0, with max.", default=None)
+    max: int | None = arg(COUNT, "At most so many rows there. Default: any number.", default=None)
     is_: Literal["1:1", "1:m", "m:1", "m:m"] | None = arg(
         choice("1:1", "1:m", "m:1", "m:m"), "Instead of min and max: rows here to rows there.", default=None
     )

@@ -76,7 +76,7 @@ class NonNegative(Rule):
 
 @dataclass(frozen=True)
 class MultipleOf(Rule):
-    """The number must be an integer multiple of another one (including 0 and negative multiples). Null passes.
+    """The number must be a whole multiple of another one (0 and negative multiples too). Null passes.
 
     Whole numbers and decimals are compared exactly, with ``of`` as it is written: 0.1 is one tenth. A float passes if its
     quotient by ``of`` is whole but for rounding: nearer to a whole number than four units in the last place. So 0.3 is a

@@ -22,9 +22,7 @@ class _InOrder(Rule):
     """Whether values are to go up."""
     column: str = arg(COLUMN, "The column.")
     order_by: tuple[str, ...] = arg(COLUMNS, "The columns that order the rows.")
-    by: tuple[str, ...] = arg(
-        COLUMNS, "Check each group of rows with equal values in these columns separately.", default=()
-    )
+    by: tuple[str, ...] = arg(COLUMNS, "Each group of equal values in these columns is looked at alone.", default=())
     strictly: bool = arg(FLAG, "Whether an equal value violates as well. Default: no.", default=False)
 
     def checks(self, schema: pl.Schema, scope: Scope) -> Sequence[Check]:
@@ -54,7 +52,7 @@ class _InOrder(Rule):
 
 @dataclass(frozen=True)
 class Increasing(_InOrder):
-    """The value must not be less than the previous one in the order of ``order_by``, within each group of ``by``.
+    """The value must not be less than the one before it, in the order of ``order_by``, within each group of ``by``.
 
     Rows have no order of their own (a streaming query keeps none), so it must be named. Null passes and is skipped: its
     neighbours are compared with each other; so are rows outside of ``where`` and rows without a place in the order (a null
@@ -76,7 +74,7 @@ class Increasing(_InOrder):
 
 @dataclass(frozen=True)
 class Decreasing(_InOrder):
-    """The value must not be greater than the previous one in the order of ``order_by``, within each group of ``by``.
+    """The value must not be greater than the one before it, in the order of ``order_by``, within each group of ``by``.
 
     Null, NaN, ties and groups are treated as by ``increasing``.
 

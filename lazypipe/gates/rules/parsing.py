@@ -23,7 +23,7 @@ Sense = Literal["date", "datetime", "time", "integer", "number", "boolean"]
 
 @dataclass(frozen=True)
 class Parseable(Rule):
-    """The whole text must be parseable as a given kind of value, without surrounding white space. Null passes.
+    """The whole text must be readable as a value of a kind, with no space around it. Null passes.
 
     Without ``format``: a date is ``2013-12-31``; a time ``23:59``, with seconds and fractions if need be; a datetime such a
     date, ``T`` or a space, such a time, and perhaps ``Z`` or an offset (``+01:00``); an integer is decimal digits with an
@@ -45,7 +45,7 @@ class Parseable(Rule):
 
     name: ClassVar[str] = "parseable"
     column: str = arg(COLUMN, "The column of text.")
-    as_: Sense = arg(choice(*get_args(Sense)), "The kind of value.")
+    as_: Sense = arg(choice(*get_args(Sense)), "What it must be readable as.")
     format: str | None = arg(
         TEXT, "How it is written, such as %d.%m.%Y or 1.234,56. Default: as in ISO 8601.", default=None
     )
@@ -79,7 +79,7 @@ class Parseable(Rule):
 
 @dataclass(frozen=True)
 class IsType(Rule):
-    """The value must have a type, or be convertible to it without loss. Null passes.
+    """The value must be one of a type, or become one without loss. Null passes.
 
     A column of that very type always passes. Otherwise each value must survive the way there and back: whole floats are
     integers, an Int64 that is small enough is an Int8, midnight is a Date. Text must be readable as the type, as by

@@ -17,7 +17,7 @@ from lazypipe.spec.scope import Scope
 
 @dataclass(frozen=True)
 class Expression(Rule):
-    """A SQL condition must be true. If it is null (as in a comparison with null), the row passes.
+    """A SQL condition must be true. Where it is null (a comparison with null), the row passes.
 
     Examples
     --------
@@ -40,7 +40,7 @@ class Expression(Rule):
 
 @dataclass(frozen=True)
 class Conditional(Rule):
-    """If one SQL condition is true, another one must be true. If either is null, the row passes.
+    """Where one SQL condition is true, another one must be true. Where either is null, the row passes.
 
     To demand a value, say so: ``then: shipped_at IS NOT NULL``. Unlike with ``where``, all rows count as checked.
 
@@ -67,7 +67,7 @@ class Conditional(Rule):
 
 @dataclass(frozen=True)
 class AnyNotNull(Rule):
-    """At least one of the columns must have a value. NaN is a value.
+    """At least one of the columns must have a value: a row of nothing but nulls violates. NaN is a value.
 
     Examples
     --------
@@ -80,7 +80,7 @@ class AnyNotNull(Rule):
 
     name: ClassVar[str] = "any_not_null"
     shorthand: ClassVar[str] = "columns"
-    columns: tuple[str, ...] = arg(COLUMNS, "The columns, of which one must have a value.")
+    columns: tuple[str, ...] = arg(COLUMNS, "The columns one of which must have a value.")
 
     def checks(self, schema: pl.Schema, scope: Scope) -> Sequence[Check]:
         """One check: all are null."""

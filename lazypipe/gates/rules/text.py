@@ -20,7 +20,7 @@ from lazypipe.spec.scope import Scope
 @dataclass(frozen=True)
 class _Pattern(Rule):
     column: str = arg(COLUMN, "The column.")
-    pattern: str = arg(TEXT, "The regular expression.")
+    pattern: str = arg(TEXT, "What must be found.")
     fits: ClassVar[bool] = True
 
     def checks(self, schema: pl.Schema, scope: Scope) -> Sequence[Check]:
@@ -34,7 +34,7 @@ class _Pattern(Rule):
 
 @dataclass(frozen=True)
 class Regex(_Pattern):
-    r"""A regular expression must match somewhere in the text (use ``^`` and ``$`` to match all of it). Null passes.
+    r"""A regular expression must be found in the text (write ``^`` and ``$`` where it must be all of it). Null passes.
 
     The syntax is that of Rust's ``regex``: linear in the length of the text, so without look-around and back-references;
     ``\d``, ``\w`` and ``\s`` know Unicode, and ``$`` is the very end of the text.
@@ -53,7 +53,7 @@ class Regex(_Pattern):
 
 @dataclass(frozen=True)
 class NotRegex(Regex):
-    """A regular expression must not match anywhere in the text. Null passes. The syntax is that of ``regex``.
+    """A regular expression must not be found in the text. Null passes. The syntax is that of ``regex``.
 
     Examples
     --------
@@ -66,7 +66,7 @@ class NotRegex(Regex):
 
     name: ClassVar[str] = "not_regex"
     fits: ClassVar[bool] = False
-    pattern: str = arg(TEXT, "The regular expression.")
+    pattern: str = arg(TEXT, "What must not be found.")
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ class NotLike(Like):
 
 @dataclass(frozen=True)
 class LengthBetween(Rule):
-    """The length must be within bounds: of texts in characters (Unicode code points), of lists in items, of binary values in bytes. Null passes.
+    """Texts must have so many characters (Unicode code points), lists so many items, binary values bytes. Null passes.
 
     Examples
     --------
@@ -123,8 +123,8 @@ class LengthBetween(Rule):
 
     name: ClassVar[str] = "length_between"
     column: str = arg(COLUMN, "The column.")
-    min: int | None = arg(COUNT, "The minimum length. Default: none.", default=None)
-    max: int | None = arg(COUNT, "The maximum length. Default: none.", default=None)
+    min: int | None = arg(COUNT, "The least length. Default: none.", default=None)
+    max: int | None = arg(COUNT, "The greatest length. Default: none.", default=None)
 
     def __post_init__(self) -> None:
         """Check that there is a bound, and that it bounds."""
@@ -153,7 +153,7 @@ class LengthBetween(Rule):
 
 @dataclass(frozen=True)
 class Json(Rule):
-    """The text must be a JSON value (RFC 8259), optionally surrounded by white space. Null passes.
+    """The text must be one JSON value (RFC 8259), with nothing but white space around it. Null passes.
 
     Strict: no comments, no trailing commas, no NaN. As that standard allows a reader, it also refuses what a receiver
     could not hold: nesting deeper than 127, numbers beyond the range of a double, and half of a surrogate pair.

@@ -25,7 +25,7 @@ from lazypipe.spec.types import dtype_name
 
 @dataclass(frozen=True)
 class Freshness(GroupedRule):
-    """The latest time in a column must not be older than a duration, by the run's clock. Nulls are ignored.
+    """The greatest time in a column must not be older than a duration before the run's clock. Null does not count.
 
     No values pass (add ``row_count`` or ``completeness`` where that must not be), and so does a time in the future. A
     datetime without a time zone is in UTC. A date lasts until its end: ``within: 2h`` is fresh until 2:00 of the next day.
@@ -43,7 +43,7 @@ class Freshness(GroupedRule):
 
     name: ClassVar[str] = "freshness"
     column: str = arg(COLUMN, "A column of dates or datetimes.")
-    within: Any = arg(TEXT, "How old the latest time may be: 90s, 15m, 2h, 3d or 1w.")
+    within: Any = arg(TEXT, "How old the newest may be: 90s, 15m, 2h, 3d or 1w.")
 
     def __post_init__(self) -> None:
         """Check the duration."""
@@ -84,7 +84,7 @@ class Freshness(GroupedRule):
 
 @dataclass(frozen=True)
 class NoGaps(GroupedRule):
-    """Every step between the first and the last value must have a row: every day, every hour, every number. Nulls are ignored.
+    """Every step between the first and the last value must have a row: every day, every hour, every number. Null is no value.
 
     A row stands for the step that it lies in, which need not be at its start. Steps are counted from ``start``, or else
     from 0, from 1970-01-01 and, for weeks, from Mondays; days and longer steps are those of the column's time zone. What
@@ -105,8 +105,8 @@ class NoGaps(GroupedRule):
     name: ClassVar[str] = "no_gaps"
     column: str = arg(COLUMN, "A column of dates, datetimes or whole numbers.")
     every: Any = arg(BOUND, "The step: 30s, 15m, 1h, 1d, 1w, 1mo, 1q or 1y; for whole numbers, a whole number.")
-    start: Any = arg(BOUND, "The start of the first step. Default: the step of the first value.", default=None)
-    end: Any = arg(BOUND, "A value in the last step. Default: the last value.", default=None)
+    start: Any = arg(BOUND, "Where the first step begins. Default: the step of the first value.", default=None)
+    end: Any = arg(BOUND, "What the last step contains. Default: the last value.", default=None)
     max: int = arg(COUNT, "How many steps may be missing.", default=0)
 
     def checks(self, schema: pl.Schema, scope: Scope) -> Sequence[Check]:

@@ -70,7 +70,7 @@ class Null(Rule):
 
 @dataclass(frozen=True)
 class NotEmpty(Rule):
-    """Texts, lists and binary values must not be empty. Null passes (use ``not_null`` for that). One check per column.
+    """Text, lists and binary values must not be empty. Null passes (``not_null`` is for that). One check per column.
 
     Examples
     --------
@@ -84,9 +84,7 @@ class NotEmpty(Rule):
     name: ClassVar[str] = "not_empty"
     shorthand: ClassVar[str] = "columns"
     columns: tuple[str, ...] = arg(COLUMNS, "The columns that must not be empty.")
-    blank: bool = arg(
-        FLAG, "Whether text that consists only of white space violates it too. Default: no.", default=False
-    )
+    blank: bool = arg(FLAG, "Whether text of nothing but white space violates as well. Default: no.", default=False)
 
     def checks(self, schema: pl.Schema, scope: Scope) -> Sequence[Check]:
         """One check per column: nothing in it."""
@@ -103,7 +101,7 @@ class NotEmpty(Rule):
 
 @dataclass(frozen=True)
 class Between(Rule):
-    """The value must be within bounds, either of which may be omitted. Null passes; NaN is outside.
+    """The value must lie between bounds, either of which may be left out. Null passes; NaN is outside.
 
     Bounds on dates, times and datetimes are written as ISO text (a datetime without an offset is in the column's time zone),
     on durations as ``90s``, ``15m``, ``2h``, ``3d`` or ``1w``; a bound may be a parameter, ``:name``.
@@ -118,10 +116,10 @@ class Between(Rule):
 
     name: ClassVar[str] = "between"
     column: str = arg(COLUMN, "The column.")
-    min: Any = arg(BOUND, "The minimum. Default: none.", default=None)
-    max: Any = arg(BOUND, "The maximum. Default: none.", default=None)
+    min: Any = arg(BOUND, "The least value. Default: none.", default=None)
+    max: Any = arg(BOUND, "The greatest value. Default: none.", default=None)
     closed: Literal["both", "left", "right", "none"] = arg(
-        choice(*CLOSED), "Which bounds are included.", default="both"
+        choice(*CLOSED), "Which bounds are allowed values themselves.", default="both"
     )
 
     def __post_init__(self) -> None:
@@ -192,7 +190,7 @@ class InSet(Rule):
 
 @dataclass(frozen=True)
 class NotInSet(Rule):
-    """The value must not be in a list. Null passes.
+    """The value must be none of a list. Null passes.
 
     Examples
     --------
