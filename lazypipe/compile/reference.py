@@ -24,8 +24,10 @@ _COMMON = (
 _HEAD = """\
 # Reference
 
-Every key of a definition, every operation and every rule. Written by `python -m lazypipe.compile.json_schema` from the JSON Schema that editors
-check definitions with; an argument that stands alone may be written without its name, as in `filter: amount > 0`.
+Every key of a definition, every operation and every rule. Where an operation or rule needs only its main argument, the name may be left out:
+`filter: amount > 0` is short for `filter: {condition: amount > 0}`.
+
+Editors read the same text from the JSON Schema (`lazypipe schema`). `python -m lazypipe.compile.json_schema` writes this page from it.
 """
 
 
@@ -37,7 +39,7 @@ def reference(schema: Mapping[str, Any]) -> str:
     >>> from lazypipe.compile.json_schema import build
     >>> page = reference(build())
     >>> [line for line in page.splitlines() if line.startswith("- `left_by`")][0]
-    '- `left_by`: Those of this side, if their names differ.'
+    '- `left_by`: The columns of this side that must equal those in right_by.'
     """
     kinds = schema["$defs"]
     parts = [_HEAD, "## The definition\n", *_keys(schema)]
@@ -49,7 +51,7 @@ def reference(schema: Mapping[str, Any]) -> str:
     rules = dict(_choices(kinds["rule"]))
     some = _long_form(next(iter(rules.values())))["properties"]
     common = {"properties": {n: some[n] for n in _COMMON if n in some}}
-    parts += ["\n## Rules\n", "Each has these arguments besides its own:\n", *_keys(common)]
+    parts += ["\n## Rules\n", "Every rule takes these arguments besides its own:\n", *_keys(common)]
     for name, one in rules.items():
         parts += [f"\n### {name}\n", one["description"], "", *_keys(one, without=_COMMON)]
     return "\n".join(parts).replace("\n\n\n", "\n\n").rstrip() + "\n"
@@ -73,11 +75,11 @@ def _keys(schema: Mapping[str, Any], depth: int = 0, *, without: tuple[str, ...]
     for name, one in form.get("properties", {}).items():
         if name in without:
             continue
-        needed = " (needed)" if name in form.get("required", ()) else ""
+        required = " (required)" if name in form.get("required", ()) else ""
         told = one.get("description", "")
         if values := one.get("enum"):
             told = f"{told} One of {', '.join(f'`{v}`' for v in values)}.".strip()
         if (default := one.get("default")) is not None and "Default:" not in told:
-            told = f"{told} Default: `{default}`."
-        yield f"{'  ' * depth}- `{name}`{needed}: {told}".rstrip(": ")
+            told = f"{told} Default: `{str(default).lower() if isinstance(default, bool) else default}`."
+        yield f"{'  ' * depth}- `{name}`{required}: {told}".rstrip(": ")
         yield from _keys(one, depth + 1)

@@ -56,7 +56,7 @@ class GroupedRule(FrameRule):
     """A rule on a value of all rows together, or of each group of them. Null is a group like others."""
 
     by: tuple[str, ...] = arg(
-        COLUMNS, "Measure each group of rows that have the same values in these columns. Default: all rows.", default=()
+        COLUMNS, "The columns to group by; each group is measured separately. Default: all rows together.", default=()
     )
 
     def measured(
@@ -100,9 +100,9 @@ class CountRule(FrameRule):
 
     others: ClassVar[tuple[str, ...]] = ()
     """Further arguments that bound the number."""
-    min: Any = arg(BOUND, "At least so many. Default: any number.", default=None)
-    max: Any = arg(BOUND, "At most so many. Default: any number.", default=None)
-    equals: Any = arg(BOUND, "Just so many.", default=None)
+    min: Any = arg(BOUND, "The smallest number allowed. Default: no limit.", default=None)
+    max: Any = arg(BOUND, "The largest number allowed. Default: no limit.", default=None)
+    equals: Any = arg(BOUND, "The exact number.", default=None)
 
     def __post_init__(self) -> None:
         """Check that there is a bound, and that equals does not stand beside another."""
@@ -125,10 +125,15 @@ class Statistic(GroupedRule):
     takes: ClassVar[str]
     """What the column must be, in words."""
 
-    column: str = arg(COLUMN, "The column.")
-    min: Any = arg(BOUND, "The least value. Default: none.", default=None)
-    max: Any = arg(BOUND, "The greatest value. Default: none.", default=None)
-    closed: Closed = arg(CLOSED, "Which bounds are allowed values themselves.", default="both")
+    column: str = arg(COLUMN, "The column to check.")
+    min: Any = arg(BOUND, "The lower bound. Default: none.", default=None)
+    max: Any = arg(BOUND, "The upper bound. Default: none.", default=None)
+    closed: Closed = arg(
+        CLOSED,
+        "Which of the bounds are allowed values themselves: both, only the lower (left), only the upper "
+        "(right), or none.",
+        default="both",
+    )
 
     def __post_init__(self) -> None:
         """Check that there is a bound, and that it bounds."""

@@ -218,24 +218,32 @@ class Rule(Arguments):
     A rule says in its docstring what null means; unless it says otherwise, null is not a violation.
     """
 
-    action: Action = arg(choice(*ACTIONS), "What a violation does. Default: that of the gate, or fail.", default="fail")
+    action: Action = arg(
+        choice(*ACTIONS), "What a violation does. Default: the gate's action, or fail.", default="fail"
+    )
     repair: Mapping[str, Any] | None = arg(
         MAPPING,
-        "What to put in place of a value that violates, with action repair: one of {set: SQL}, {null: true}, "
-        "{default: value}, {clip: true} (the nearest bound), {previous: [columns to order by]}; and {then: action} for "
-        "rows that violate all the same, fail if it is left out.",
+        "With action: repair, what to put in place of a violating value. One of {set: SQL}, {null: true}, "
+        "{default: value}, {clip: true} (the nearest bound), {previous: [columns to order by]}. Add {then: "
+        "action} for rows that violate even so; its default is fail.",
         default=None,
     )
-    where: str | pl.Expr | None = arg(SQL, "Only rows for which this SQL condition is true are checked.", default=None)
-    max_failures: int | str | None = arg(LIMIT, "More violations than this fail the gate: rows, or 0.1%.", default=None)
-    warn_above: int | str | None = arg(
-        LIMIT, "More violations than this give a warning. Default: 0. With action fail, add fail_above.", default=None
+    where: str | pl.Expr | None = arg(SQL, "SQL condition; only rows for which it is true are checked.", default=None)
+    max_failures: int | str | None = arg(
+        LIMIT,
+        "The largest number of violations that does not fail the gate: a count of rows, or a percentage such as 0.1%.",
+        default=None,
     )
-    fail_above: int | str | None = arg(LIMIT, "The same as max_failures.", default=None)
+    warn_above: int | str | None = arg(
+        LIMIT,
+        "The largest number of violations that gives no warning. Default: 0. With action: fail, also give fail_above.",
+        default=None,
+    )
+    fail_above: int | str | None = arg(LIMIT, "Same as max_failures.", default=None)
     id: str | None = arg(TEXT, "The name of the rule in reports. Default: rule and columns.", default=None)
     description: str | None = arg(TEXT, "What the rule is for.", default=None)
     tags: tuple[str, ...] = arg(TEXTS, "Words to find the rule by.", default=())
-    owner: str | None = arg(TEXT, "Who answers for it.", default=None)
+    owner: str | None = arg(TEXT, "The person or team responsible for the rule.", default=None)
 
     def __post_init__(self) -> None:
         """Check the thresholds, and that there is a repair where one is asked for."""

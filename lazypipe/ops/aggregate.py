@@ -21,9 +21,10 @@ from lazypipe.sql.text import SqlError
 
 @dataclass(frozen=True)
 class Aggregate(Operation):
-    """Group by columns and compute aggregates, one row per group; without ``by``, one row in all.
+    """Group rows by columns and compute aggregates: one row per group. Without ``by``, all rows form one group.
 
-    Null is a group of its own. Aggregates skip nulls, as in SQL; ``count(*)`` counts rows. The order is not promised.
+    Null is a group of its own. Aggregates ignore nulls, as in SQL; ``count(*)`` counts rows. The order of the result
+    is not guaranteed.
 
     Examples
     --------
@@ -36,7 +37,7 @@ class Aggregate(Operation):
 
     name: ClassVar[str] = "aggregate"
     aggregate: Mapping[str, str | pl.Expr] = arg(SQLS, "New column → SQL aggregate, such as count(*) or avg(x).")
-    by: tuple[str, ...] = arg(COLUMNS, "The columns that make a group.", default=())
+    by: tuple[str, ...] = arg(COLUMNS, "The columns to group by. Default: all rows are one group.", default=())
 
     def lower(self, table: Table, scope: Scope) -> pl.LazyFrame:
         """Lower to ``group_by().agg()``, after a sort where aggregates need it; or to ``select`` without groups."""

@@ -29,13 +29,14 @@ _Side: TypeAlias = tuple[pl.LazyFrame, list[str], str]
 
 @dataclass(frozen=True)
 class AsofJoin(Operation):
-    """Join each row with the other side's row whose key is nearest: the last not after it, by default.
+    """Join each row with the nearest row of another source or stage: by default, the last one at or before its own key.
 
-    Every row of this side stays, once, ordered by the key; where nothing matches, the other side's columns are null.
-    ``columns`` chooses (a list) or chooses and renames (a mapping) what comes from the other side.
-    Rows with a null key (or NaN, or null in ``by``) match nothing. Both sides are sorted by the key.
-    It streams, and its sorts spill to disk where memory is short; but with ``by``, both sides of a float key stay in memory if a tolerance, or which
-    is the nearest, is asked for.
+    Every row of this side stays exactly once, and the result is sorted by the key. Where nothing matches, the other
+    side's columns are null. A row whose key is null or NaN, or with a null in ``by``, matches nothing.
+
+    Both sides are sorted by the key. The join streams, and its sorts spill to disk when memory is short. The
+    exception is a float key with ``by`` and either a ``tolerance`` or ``strategy: nearest``: then both sides are held
+    in memory.
 
     Examples
     --------
@@ -49,31 +50,41 @@ class AsofJoin(Operation):
 
     name: ClassVar[str] = "asof_join"
     with_: str = arg(INPUT, "The other source or stage.")
-    on: str | None = arg(COLUMN, "The ordered key, if it has the same name on both sides.", default=None)
-    left_on: str | None = arg(COLUMN, "The ordered key of this side.", default=None)
-    right_on: str | None = arg(COLUMN, "The ordered key of the other side.", default=None)
-    by: tuple[str, ...] = arg(COLUMNS, "Columns that must be equal on both sides.", default=())
-    left_by: tuple[str, ...] = arg(COLUMNS, "Those of this side, if their names differ.", default=())
-    right_by: tuple[str, ...] = arg(COLUMNS, "Those of the other side.", default=())
+    on: str | None = arg(COLUMN, "The sorted key, if both sides have it under the same name.", default=None)
+    left_on: str | None = arg(COLUMN, "The key of this side.", default=None)
+    right_on: str | None = arg(COLUMN, "The key of the other side.", default=None)
+    by: tuple[str, ...] = arg(COLUMNS, "The columns that must be equal on both sides.", default=())
+    left_by: tuple[str, ...] = arg(COLUMNS, "The columns of this side that must equal those in right_by.", default=())
+    right_by: tuple[str, ...] = arg(
+        COLUMNS, "The columns of the other side that must equal those in left_by.", default=()
+    )
     strategy: Literal["backward", "forward", "nearest"] = arg(
-        choice("backward", "forward", "nearest"), "Which neighbour is taken.", default="backward"
+        choice("backward", "forward", "nearest"),
+        "Which neighbour to take: the last one at or before the key (backward), the first one at or after it "
+        "(forward), or the closer of the two (nearest).",
+        default="backward",
     )
     tolerance: str | float | None = arg(
-        BOUND, "How far away it may be: a number, or a duration such as 2h.", default=None
+        BOUND,
+        "The greatest distance between the two keys: a number, or a duration such as 2h. Default: no limit.",
+        default=None,
     )
     columns: tuple[str, ...] | Mapping[str, str] | None = arg(
-        CHOSEN, "Columns of the other side to take; a mapping renames them. Default: all.", default=None
+        CHOSEN, "The columns of the other side to add; a mapping also renames them. Default: all.", default=None
     )
-    suffix: str = arg(TEXT, "Added to names of the other side that are taken.", default="_right")
-    allowed_lateness: str = arg(TEXT, "How long after its time a row of this side may come; see late.", default="0s")
+    suffix: str = arg(TEXT, "The suffix for columns of the other side whose name is already taken.", default="_right")
+    allowed_lateness: str = arg(
+        TEXT, "How late a row of this side may arrive, measured from its time; see late.", default="0s"
+    )
     late: Literal["update", "quarantine", "drop", "fail"] = arg(
         choice("update", "quarantine", "drop", "fail"),
-        "What becomes of a row of this side that came under a watermark past its time and allowed_lateness: it is joined as any "
-        "other, or is put aside, dropped and counted, or stops the run. All but update need a source with a watermark.",
+        "What happens to a row of this side that arrived after the watermark had passed its time plus "
+        "allowed_lateness. update: it is joined like any other; quarantine: it is put into quarantine; drop: "
+        "it is dropped and counted; fail: the run stops. All but update need a source with a watermark.",
         default="update",
     )
     watermark: str = arg(
-        COLUMN, "The column with the watermark that each row came under. Default: _watermark.", default=WATERMARK
+        COLUMN, "The column with the watermark under which each row arrived. Default: _watermark.", default=WATERMARK
     )
 
     def __post_init__(self) -> None:

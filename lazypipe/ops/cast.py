@@ -18,13 +18,14 @@ __all__ = ["Cast", "converted", "refusal"]
 
 @dataclass(frozen=True)
 class Cast(Operation):
-    """Change the types of columns. A value that does not fit fails the run, or becomes null and is counted.
+    """Convert columns to other types. A value that does not convert fails the run, or becomes null and is counted.
 
-    Text is read as ISO 8601 dates, times and datetimes: 2013-01-31, 12:30:00, 2013-01-31T12:30:00Z. A datetime with a zone
-    takes text with an offset, or text without one as local time; a datetime without a zone takes text without an offset.
-    true/false, t/f, yes/no, y/n and 1/0 become booleans, in any case. From a float to an integer the fraction is cut off.
+    Nulls stay null. With ``on_error: "null"``, the run's record counts the lost values as ``cast:<column>``.
 
-    Nulls stay null. With ``on_error: "null"`` the count of values lost stands in the run's record as ``cast:<column>``.
+    Text is parsed as ISO 8601: 2013-01-31, 12:30:00, 2013-01-31T12:30:00Z. A datetime with a time zone accepts text
+    with an offset, and takes text without one as local time. A datetime without a time zone accepts only text without
+    an offset. true/false, t/f, yes/no, y/n and 1/0 become booleans, in upper or lower case. Converting a float to an
+    integer truncates it.
 
     Examples
     --------
@@ -37,9 +38,11 @@ class Cast(Operation):
 
     name: ClassVar[str] = "cast"
     shorthand: ClassVar[str] = "columns"
-    columns: Mapping[str, str] = arg(TYPES, "Column → type, such as Int64, Date, Datetime(us, UTC) or Decimal(10, 2).")
+    columns: Mapping[str, str] = arg(
+        TYPES, "The column → type, such as Int64, Date, Datetime(us, UTC) or Decimal(10, 2)."
+    )
     on_error: Literal["fail", "null"] = arg(
-        choice("fail", "null"), "What becomes of a value that does not fit.", default="fail"
+        choice("fail", "null"), "What happens to a value that does not convert.", default="fail"
     )
 
     def __post_init__(self) -> None:

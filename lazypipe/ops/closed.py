@@ -20,15 +20,17 @@ from lazypipe.windows.late import lateness
 
 @dataclass(frozen=True)
 class Closed(Operation):
-    """Keep rows whose ``end``, and ``after`` that, have been reached by the watermark of the sources that they are made of.
+    """Keep only closed rows: those whose ``end`` plus ``after`` the watermark of their sources has reached.
 
-    The watermark is the least of those of all sources and partitions which are waited for, as the run finds it; it never goes
-    back. A row without an end is not closed. Outside a run, as in ``lp.apply``, all rows with an end are.
+    The watermark is the lowest one of all sources and partitions that are waited for, as the run finds it. It never
+    moves back. A row whose end is null is never closed. Outside a run, as in ``lp.apply``, every row that has an end
+    is closed.
 
-    With ``keep``, rows leave again once the watermark is past that by as much; with ``open``, rows that are not closed yet stay too.
+    With ``keep``, a row is removed again once the watermark is that much further. With ``open``, rows that are not
+    closed yet are kept too.
 
-    Where something is expected of windows, those that lack it are held back (see ``on_partial``); rows with the same ``start`` and
-    ``end`` are of one window. Outside a run all are whole.
+    With ``expect``, rows of incomplete windows are held back as ``on_partial`` says. Rows with the same ``start`` and
+    ``end`` belong to one window. Outside a run, every window is complete.
 
     Examples
     --------
@@ -43,26 +45,35 @@ class Closed(Operation):
     name: ClassVar[str] = "closed"
     shorthand: ClassVar[str] = "end"
     end: str = arg(COLUMN, "The column with the end of each row's window.")
-    after: tuple[str, ...] = arg(TEXTS, "How long after the end, such as 2h; several are added up.", default=())
+    after: tuple[str, ...] = arg(
+        TEXTS, "How long after the end a row closes, such as 2h; several durations are added up.", default=()
+    )
     keep: str | None = arg(
-        TEXT, "How long rows stay once they are closed, by the watermark, such as 30d. Default: for good.", default=None
+        TEXT,
+        "How long rows stay after they close, measured by the watermark, such as 30d. Default: forever.",
+        default=None,
     )
-    open: bool = arg(FLAG, "Whether rows stay too that are not closed yet.", default=False)
+    open: bool = arg(FLAG, "Whether to keep rows that are not closed yet.", default=False)
     start: str | None = arg(
-        COLUMN, "The column with the start of each row's window, where expect needs it.", default=None
+        COLUMN, "The column with the start of each row's window; required with expect.", default=None
     )
-    expect: Mapping[str, Any] | None = arg(EXPECT, "What must be there of a window for it to be whole.", default=None)
+    expect: Mapping[str, Any] | None = arg(
+        EXPECT, "What must have arrived before a window counts as complete.", default=None
+    )
     on_partial: Literal["wait", "emit", "fail"] | None = arg(
         choice("wait", "emit", "fail"),
-        "What becomes of a closed window that lacks something: it is held back until it is whole, or only until the deadline; or "
-        "the run fails after that. Default: wait.",
+        "What happens to a closed window that is incomplete. wait: it is held back until it is complete; "
+        "emit: it is emitted at the deadline, complete or not; fail: it is held back, and the run fails "
+        "after the deadline. Default: wait.",
         default=None,
     )
     deadline: str | None = arg(
-        TEXT, "How long after its end, by the clock of the run, a window may lack something, such as 6h.", default=None
+        TEXT, "How long after its end, by the run's clock, a window may stay incomplete, such as 6h.", default=None
     )
     partial: str | None = arg(
-        COLUMN, "The column that says of each row whether its window lacks something.", default=None
+        COLUMN,
+        "With on_partial: emit, the name of a boolean column to add, true where the row's window is incomplete.",
+        default=None,
     )
 
     def __post_init__(self) -> None:

@@ -15,7 +15,7 @@ from lazypipe.spec.model import Fault
 
 @dataclass(frozen=True)
 class Derive(Operation):
-    """Add columns computed from SQL expressions, or replace those of the same name.
+    """Add columns computed with SQL expressions, or replace columns of the same name.
 
     Every row stays. All expressions see the columns as they were before this step.
 

@@ -15,9 +15,9 @@ from lazypipe.spec.model import Fault
 
 @dataclass(frozen=True)
 class Distinct(Operation):
-    """Keep one row per key: the first or last by an order, any, or none where the key is not unique.
+    """Keep one row per key: the first or last in an order, any one, or none where the key is not unique.
 
-    Without ``columns`` whole rows are compared. Nulls are equal to each other here. The order of rows is not promised.
+    Without ``columns``, whole rows are compared. Nulls equal each other. The order of the result is not guaranteed.
 
     Examples
     --------
@@ -31,11 +31,15 @@ class Distinct(Operation):
     name: ClassVar[str] = "distinct"
     keeps_columns: ClassVar[bool] = True
     shorthand: ClassVar[str] = "columns"
-    columns: tuple[str, ...] = arg(COLUMNS, "The key. Default: all columns.", default=())
+    columns: tuple[str, ...] = arg(COLUMNS, "The columns of the key. Default: all columns.", default=())
     keep: Literal["any", "first", "last", "none"] = arg(
-        choice("any", "first", "last", "none"), "Which row of a key stays.", default="any"
+        choice("any", "first", "last", "none"),
+        "Which row of each key to keep; none removes every row whose key occurs more than once.",
+        default="any",
     )
-    order_by: tuple[str, ...] = arg(TEXTS, "The order that first and last mean: column, optionally DESC.", default=())
+    order_by: tuple[str, ...] = arg(
+        TEXTS, "The order that first and last refer to: columns, each optionally with DESC.", default=()
+    )
 
     def __post_init__(self) -> None:
         """Check that first and last mean something."""

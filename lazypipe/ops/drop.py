@@ -13,7 +13,7 @@ from lazypipe.spec.arguments import COLUMNS, arg
 
 @dataclass(frozen=True)
 class Drop(Operation):
-    """Remove columns; every row stays.
+    """Remove columns. Every row stays.
 
     Examples
     --------

@@ -13,9 +13,9 @@ from lazypipe.spec.arguments import COLUMNS, arg
 
 @dataclass(frozen=True)
 class Explode(Operation):
-    """Make one row per element of list columns; a null or empty list makes one row with a null.
+    """Turn each element of a list column into a row of its own. A null or empty list gives one row with null.
 
-    Several columns are exploded side by side and must hold lists of the same length.
+    Several columns are exploded together; within a row, their lists must have the same length.
 
     Examples
     --------

@@ -17,11 +17,11 @@ from lazypipe.spec.model import Fault
 
 @dataclass(frozen=True)
 class Fill(Operation):
-    """Replace nulls by a value, or by the last (forward) or next (backward) value in an order.
+    """Replace nulls with a value, or with the last (forward) or next (backward) value in an order.
 
-    Every row stays; types stay, and a value that is not of the column's type is refused; dates and times are given as text,
-    2013-01-31T12:00. Forward and backward need ``order_by``, and fill within ``by`` if it is given; where
-    there is nothing to fill from, null stays.
+    Every row stays, and so do the types: a value of another type than the column's is refused. Write dates and times
+    as ISO text, such as 2013-01-31T12:00. Forward and backward need ``order_by``, and stay within the groups of
+    ``by``. Where there is no value to fill from, null stays.
 
     Examples
     --------
@@ -34,12 +34,12 @@ class Fill(Operation):
 
     name: ClassVar[str] = "fill"
     columns: tuple[str, ...] = arg(COLUMNS, "The columns to fill.")
-    value: Any = arg(SCALAR, "The value that replaces nulls.", default=None)
+    value: Any = arg(SCALAR, "The value to put in place of null.", default=None)
     strategy: Literal["forward", "backward"] | None = arg(
-        choice("forward", "backward"), "Fill from the last or the next value.", default=None
+        choice("forward", "backward"), "Fill with the last value (forward) or the next one (backward).", default=None
     )
-    order_by: tuple[str, ...] = arg(TEXTS, "The order that last and next mean.", default=())
-    by: tuple[str, ...] = arg(COLUMNS, "Fill within these groups only.", default=())
+    order_by: tuple[str, ...] = arg(TEXTS, "The order of the rows; needed for forward and backward.", default=())
+    by: tuple[str, ...] = arg(COLUMNS, "The groups to fill within. Default: all rows are one group.", default=())
 
     def __post_init__(self) -> None:
         """Check that there is one way to fill."""

@@ -14,10 +14,11 @@ from lazypipe.sql.exprs import dtype_of, empty
 
 @dataclass(frozen=True)
 class Filter(Operation):
-    """Keep the rows for which a SQL condition is true; where it is null, the row goes, as in SQL.
+    """Keep the rows for which a SQL condition is true. Rows for which it is false or null are removed.
 
-    Aggregates in it are those of all rows: ``x > avg(x)``. One that reads nothing else of a row, such as ``count(*) > 1``, would keep all
-    rows or none, and is refused: of groups, or of each row's group, it is another step.
+    An aggregate in the condition is computed over all rows, as in ``x > avg(x)``. A condition that reads nothing else
+    of the row, such as ``count(*) > 1``, would keep all rows or none, and is refused; to filter groups, use
+    ``aggregate`` or ``over`` first.
 
     Examples
     --------

@@ -25,13 +25,13 @@ _THERE, _TIME = "__lazypipe_there", "__lazypipe_time"
 
 @dataclass(frozen=True)
 class IntervalJoin(Operation):
-    """Join each row with all rows of another source or stage whose time lies from ``lower`` to ``upper`` after its own.
+    """Join each row with every row of another source or stage whose time lies between ``lower`` and ``upper`` from its own.
 
-    Both ends are in it: ``[-1h, 0s]`` is the hour before a row, and its very time. Days have 24 hours here. Rows without a time, or
-    with a null in ``by``, match nothing; a left join keeps those of this side, with nulls beside them.
+    Both bounds are inclusive: ``[-1h, 0s]`` covers the hour before a row up to its own time. A day is 24 hours here.
+    A row whose time is null, or with a null in ``by``, matches nothing; a left join keeps such rows of this side,
+    with nulls in the other side's columns.
 
-    Columns of the other side whose names are taken get the suffix; ``columns`` chooses (a list) or chooses and renames (a
-    mapping) what comes from there. Columns of ``by`` stand once, under this side's names. The order of rows is not promised.
+    The columns of ``by`` appear once, under this side's names. The order of the result is not guaranteed.
 
     Examples
     --------
@@ -46,32 +46,38 @@ class IntervalJoin(Operation):
     name: ClassVar[str] = "interval_join"
     with_: str = arg(INPUT, "The other source or stage.")
     within: tuple[str, ...] = arg(
-        _WITHIN, "How much later than a row's time those of the other side are: [lower, upper]."
+        _WITHIN, "The bounds on the other row's time, relative to this row's: [lower, upper], such as [-1h, 0s]."
     )
-    time: str | None = arg(COLUMN, "The column of times, if it has the same name on both sides.", default=None)
-    left_time: str | None = arg(COLUMN, "The column of times of this side.", default=None)
-    right_time: str | None = arg(COLUMN, "The column of times of the other side.", default=None)
-    by: tuple[str, ...] = arg(COLUMNS, "Columns that must be equal, and have the same name on both sides.", default=())
-    left_by: tuple[str, ...] = arg(COLUMNS, "Columns of this side that must be equal to those of right_by.", default=())
+    time: str | None = arg(COLUMN, "The time column, if both sides have it under the same name.", default=None)
+    left_time: str | None = arg(COLUMN, "The time column of this side.", default=None)
+    right_time: str | None = arg(COLUMN, "The time column of the other side.", default=None)
+    by: tuple[str, ...] = arg(
+        COLUMNS, "The columns that must be equal and have the same name on both sides.", default=()
+    )
+    left_by: tuple[str, ...] = arg(COLUMNS, "The columns of this side that must equal those in right_by.", default=())
     right_by: tuple[str, ...] = arg(
-        COLUMNS, "Columns of the other side that must be equal to those of left_by.", default=()
+        COLUMNS, "The columns of the other side that must equal those in left_by.", default=()
     )
-    how: Literal["inner", "left"] = arg(choice("inner", "left"), "Which rows stay.", default="inner")
+    how: Literal["inner", "left"] = arg(
+        choice("inner", "left"), "inner keeps only rows that match; left keeps every row of this side.", default="inner"
+    )
     columns: tuple[str, ...] | Mapping[str, str] | None = arg(
-        CHOSEN, "Columns of the other side to take; a mapping renames them. Default: all.", default=None
+        CHOSEN, "The columns of the other side to add; a mapping also renames them. Default: all.", default=None
     )
-    suffix: str = arg(TEXT, "Added to names of the other side that are taken.", default="_right")
+    suffix: str = arg(TEXT, "The suffix for columns of the other side whose name is already taken.", default="_right")
     allowed_lateness: str = arg(
-        TEXT, "How long after its interval a row of this side may come; see late.", default="0s"
+        TEXT, "How late a row of this side may arrive, measured from the end of its interval; see late.", default="0s"
     )
     late: Literal["update", "quarantine", "drop", "fail"] = arg(
         choice("update", "quarantine", "drop", "fail"),
-        "What becomes of a row of this side that came under a watermark past its interval and allowed_lateness: it is joined as any "
-        "other, or is put aside, dropped and counted, or stops the run. All but update need a source with a watermark.",
+        "What happens to a row of this side that arrived after the watermark had passed the end of its "
+        "interval plus allowed_lateness. update: it is joined like any other; quarantine: it is put into "
+        "quarantine; drop: it is dropped and counted; fail: the run stops. All but update need a source with "
+        "a watermark.",
         default="update",
     )
     watermark: str = arg(
-        COLUMN, "The column with the watermark that each row came under. Default: _watermark.", default=WATERMARK
+        COLUMN, "The column with the watermark under which each row arrived. Default: _watermark.", default=WATERMARK
     )
 
     def __post_init__(self) -> None:

@@ -30,12 +30,13 @@ from lazypipe.spec.model import Fault
 class Join(Operation):
     """Join with another source or stage on equal keys.
 
-    Null keys match nothing unless ``nulls_equal``. Columns of the other side whose names are taken get the suffix;
-    ``columns`` chooses (a list) or chooses and renames (a mapping) what comes from the other side.
+    Null keys match nothing unless ``nulls_equal`` is true. The order of the result is not guaranteed.
 
-    Keys stand once, under this side's names, with the values of the side that stays (of both, if full); but a right join
-    without ``columns`` keeps the other side's names. ``validate`` fails the run where keys are not as unique as stated; null
-    keys count only if ``nulls_equal``. The order of rows is not promised.
+    The key columns appear once, under this side's names, with the values of the side whose rows are kept (of both
+    sides in a full join). A right join without ``columns`` keeps the other side's names instead.
+
+    ``validate`` fails the run if the keys are not as unique as stated. Null keys count only if ``nulls_equal`` is
+    true.
 
     Examples
     --------
@@ -48,18 +49,24 @@ class Join(Operation):
 
     name: ClassVar[str] = "join"
     with_: str = arg(INPUT, "The other source or stage.")
-    on: tuple[str, ...] = arg(COLUMNS, "Key columns that have the same name on both sides.", default=())
-    left_on: tuple[str, ...] = arg(COLUMNS, "Key columns of this side.", default=())
-    right_on: tuple[str, ...] = arg(COLUMNS, "Key columns of the other side.", default=())
+    on: tuple[str, ...] = arg(COLUMNS, "The key columns that have the same name on both sides.", default=())
+    left_on: tuple[str, ...] = arg(COLUMNS, "The key columns of this side, in the order of right_on.", default=())
+    right_on: tuple[str, ...] = arg(COLUMNS, "The key columns of the other side, in the order of left_on.", default=())
     how: Literal["inner", "left", "right", "full", "semi", "anti", "cross"] = arg(
-        choice("inner", "left", "right", "full", "semi", "anti", "cross"), "Which rows stay.", default="inner"
+        choice("inner", "left", "right", "full", "semi", "anti", "cross"),
+        "Which rows to keep. semi keeps rows of this side that match, anti those that do not, cross pairs "
+        "every row with every other.",
+        default="inner",
     )
     columns: tuple[str, ...] | Mapping[str, str] | None = arg(
-        CHOSEN, "Columns of the other side to take; a mapping renames them. Default: all.", default=None
+        CHOSEN, "The columns of the other side to add; a mapping also renames them. Default: all.", default=None
     )
-    suffix: str = arg(TEXT, "Added to names of the other side that are taken.", default="_right")
+    suffix: str = arg(TEXT, "The suffix for columns of the other side whose name is already taken.", default="_right")
     validate: Literal["m:m", "m:1", "1:m", "1:1"] = arg(
-        choice("m:m", "m:1", "1:m", "1:1"), "How unique the keys of each side must be.", default="m:m"
+        choice("m:m", "m:1", "1:m", "1:1"),
+        "The uniqueness that the keys must have, as this side:other side; 1 means that each key occurs at "
+        "most once, m any number of times.",
+        default="m:m",
     )
     nulls_equal: bool = arg(FLAG, "Whether null keys match each other.", default=False)
 

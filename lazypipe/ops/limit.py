@@ -13,7 +13,7 @@ from lazypipe.spec.arguments import COUNT, arg
 
 @dataclass(frozen=True)
 class Limit(Operation):
-    """Keep so many rows from the start (after ``offset``); sort first, or which ones they are is not promised.
+    """Keep the first rows, after skipping ``offset`` of them. Without a ``sort`` before it, which rows these are is not guaranteed.
 
     Examples
     --------
@@ -26,8 +26,8 @@ class Limit(Operation):
     name: ClassVar[str] = "limit"
     keeps_columns: ClassVar[bool] = True
     shorthand: ClassVar[str] = "rows"
-    rows: int = arg(COUNT, "How many rows.")
-    offset: int = arg(COUNT, "How many rows to pass over first.", default=0)
+    rows: int = arg(COUNT, "The number of rows to keep.")
+    offset: int = arg(COUNT, "The number of rows to skip first.", default=0)
 
     def lower(self, table: Table, scope: Scope) -> pl.LazyFrame:
         """Lower to ``slice``."""

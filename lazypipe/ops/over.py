@@ -15,9 +15,9 @@ from lazypipe.spec.model import Fault
 
 @dataclass(frozen=True)
 class Over(Operation):
-    """Add columns computed over each row's partition: aggregates, ``cum_sum``-like Polars expressions, shifts.
+    """Add columns computed over each row's partition: shares of a total, running sums, values of neighbouring rows.
 
-    Every row stays. SQL text may also use ``OVER (…)`` itself, in ``derive``.
+    Every row stays. In ``derive``, SQL text may also use ``OVER (…)`` itself.
 
     Examples
     --------
@@ -30,8 +30,12 @@ class Over(Operation):
 
     name: ClassVar[str] = "over"
     columns: Mapping[str, str | pl.Expr] = arg(SQLS, "New column → SQL expression over the partition.")
-    by: tuple[str, ...] = arg(COLUMNS, "The columns that make a partition.", default=())
-    order_by: tuple[str, ...] = arg(TEXTS, "The order within a partition.", default=())
+    by: tuple[str, ...] = arg(
+        COLUMNS, "The columns that form a partition. Default: all rows are one partition.", default=()
+    )
+    order_by: tuple[str, ...] = arg(
+        TEXTS, "The order within a partition: columns, all or none of them with DESC.", default=()
+    )
 
     def __post_init__(self) -> None:
         """Check that there is a window."""

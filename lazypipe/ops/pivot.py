@@ -18,10 +18,10 @@ _AGGREGATES = ("first", "last", "sum", "min", "max", "mean", "median", "len")
 
 @dataclass(frozen=True)
 class Pivot(Operation):
-    """Turn the listed values of one column into columns, one row per ``index``.
+    """Turn the listed values of a column into columns: one row per ``index``.
 
-    The values are listed so that the schema is known before any data is read; other values are left out. Where a pair
-    of index and value has no row, the result is null (0 for ``len`` and ``sum``).
+    The values are listed so that the schema is known before any data is read; rows with other values are ignored. A
+    cell without any rows is null, or 0 for ``len`` and ``sum``.
 
     Examples
     --------
@@ -36,10 +36,10 @@ class Pivot(Operation):
     name: ClassVar[str] = "pivot"
     on: str = arg(COLUMN, "The column whose values become columns.")
     into: tuple[Any, ...] = arg(SCALARS, "The values that become columns.")
-    values: str = arg(COLUMN, "The column that fills them.")
-    index: tuple[str, ...] = arg(COLUMNS, "The columns that make a row.")
+    values: str = arg(COLUMN, "The column whose values fill the cells.")
+    index: tuple[str, ...] = arg(COLUMNS, "The columns that identify a row of the result.")
     aggregate: Literal["first", "last", "sum", "min", "max", "mean", "median", "len"] = arg(
-        choice(*_AGGREGATES), "How several rows of one cell are combined."
+        choice(*_AGGREGATES), "How to combine several rows that fall into one cell."
     )
 
     def lower(self, table: Table, scope: Scope) -> pl.LazyFrame:

@@ -18,14 +18,17 @@ from lazypipe.spec.types import dtype_name
 
 @dataclass(frozen=True)
 class Python(Operation):
-    """Call ``module:function`` with the frame, the inputs in ``with`` by name, and ``arguments``; LazyFrame in and out.
+    """Call a Python function, ``module:function``, with the LazyFrame; it returns a LazyFrame.
 
-    With ``incremental: rows`` you say that the function treats each row by itself: what it gives of some rows does not hang on
-    which others there are. Then runs call it with the rows of new files only, and those carry a column ``_lazypipe_unit``, which it
-    must leave as it is. What of its plan can be seen is checked; what it does in Python cannot be.
+    The function gets the frame, each input in ``with`` under its name, and the keyword ``arguments``. Only modules
+    that the caller names in ``allow`` are imported, so a definition alone cannot run code. The function must be pure:
+    it is also called with empty frames, to learn the schema. Lineage treats it as opaque: every input column feeds
+    every output column.
 
-    Only modules that the caller names in ``allow`` are imported: a definition alone can run no code. The function must be
-    pure: it is also called with empty frames, to learn the schema. Lineage treats it as opaque.
+    With ``incremental: rows`` you state that the function treats each row by itself, so that its result for a row
+    does not depend on other rows. Runs then call it only with the rows of new files. These carry a column
+    ``_lazypipe_unit``, which it must leave as it is. The part of the returned plan that can be read is checked; what
+    the function does in Python cannot be.
 
     Examples
     --------
@@ -38,11 +41,13 @@ class Python(Operation):
 
     name: ClassVar[str] = "python"
     shorthand: ClassVar[str] = "call"
-    call: str | Callable[..., pl.LazyFrame] = arg(TEXT, "module:function.")
+    call: str | Callable[..., pl.LazyFrame] = arg(TEXT, "The function, as module:function.")
     with_: tuple[str, ...] = arg(INPUTS, "Other sources or stages, passed by name.", default=())
     arguments: Mapping[str, Any] | None = arg(MAPPING, "Further keyword arguments.", default=None)
     incremental: Literal["rows"] | None = arg(
-        choice("rows"), "rows: it treats each row by itself, so that single files can be followed.", default=None
+        choice("rows"),
+        "rows: the function treats each row by itself, so that only new files are processed.",
+        default=None,
     )
 
     def multiplies(self) -> bool:

@@ -14,10 +14,10 @@ from lazypipe.spec.arguments import COLUMN, COLUMNS, TEXTS, arg, choice
 
 @dataclass(frozen=True)
 class Rank(Operation):
-    """Add each row's rank, from 1, in an order, within partitions if ``by`` is given.
+    """Add the rank of each row in an order, from 1, optionally within groups.
 
-    Every row stays. Ties share the lowest rank (``min``), the next dense one (``dense``), or are numbered one by one
-    (``ordinal``). Nulls rank last unless ``NULLS FIRST``.
+    Every row stays. Rows that tie get the lowest of their ranks (``min``), the same rank without gaps after it
+    (``dense``), or are numbered one by one (``ordinal``). Nulls rank last unless ``NULLS FIRST`` is given.
 
     Examples
     --------
@@ -29,10 +29,12 @@ class Rank(Operation):
     """
 
     name: ClassVar[str] = "rank"
-    as_: str = arg(COLUMN, "The new column.")
-    order_by: tuple[str, ...] = arg(TEXTS, "The order: columns, each optionally DESC.")
-    by: tuple[str, ...] = arg(COLUMNS, "Rank within these groups.", default=())
-    method: Literal["min", "dense", "ordinal"] = arg(choice("min", "dense", "ordinal"), "How ties rank.", default="min")
+    as_: str = arg(COLUMN, "The name of the new column.")
+    order_by: tuple[str, ...] = arg(TEXTS, "The order of the rows: columns, each optionally with DESC.")
+    by: tuple[str, ...] = arg(COLUMNS, "The groups to rank within. Default: all rows are one group.", default=())
+    method: Literal["min", "dense", "ordinal"] = arg(
+        choice("min", "dense", "ordinal"), "How to rank rows that tie.", default="min"
+    )
 
     def lower(self, table: Table, scope: Scope) -> pl.LazyFrame:
         """Lower to ``rank`` over partitions."""

@@ -14,7 +14,7 @@ from lazypipe.spec.arguments import NAMES, arg
 
 @dataclass(frozen=True)
 class Rename(Operation):
-    """Rename columns; rows, order and values stay.
+    """Rename columns. Rows, their order and values stay as they are.
 
     Examples
     --------

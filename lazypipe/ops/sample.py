@@ -16,8 +16,8 @@ from lazypipe.spec.model import Fault
 class Sample(Operation):
     """Keep a fraction or a number of rows, chosen by a seeded hash: the same rows whatever their order or files.
 
-    Rows that are equal in ``by`` (default: in all columns) share their fate under ``fraction``, so that a sample by
-    customer keeps whole customers. Deterministic for one version of Polars.
+    With ``fraction``, rows that are equal in ``by`` (by default in all columns) are kept or removed together; a
+    sample by customer keeps whole customers. The choice is deterministic for a given version of Polars.
 
     Examples
     --------
@@ -29,10 +29,12 @@ class Sample(Operation):
 
     name: ClassVar[str] = "sample"
     keeps_columns: ClassVar[bool] = True
-    fraction: float | None = arg(FRACTION, "The part of the rows to keep, 0 to 1.", default=None)
-    rows: int | None = arg(COUNT, "How many rows to keep.", default=None)
-    seed: int = arg(COUNT, "Another seed, another sample.", default=0)
-    by: tuple[str, ...] = arg(COLUMNS, "Rows equal in these columns stay or go together.", default=())
+    fraction: float | None = arg(FRACTION, "The fraction of the rows to keep, from 0 to 1.", default=None)
+    rows: int | None = arg(COUNT, "The number of rows to keep.", default=None)
+    seed: int = arg(COUNT, "The seed of the hash; another seed gives another sample.", default=0)
+    by: tuple[str, ...] = arg(
+        COLUMNS, "The columns whose equal rows are kept or removed together. Default: all columns.", default=()
+    )
 
     def __post_init__(self) -> None:
         """Check that there is one size."""

@@ -18,9 +18,9 @@ _AS = re.compile(r"(.+?)\s+as\s+\"?(\w+)\"?", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class Select(Operation):
-    """Keep the named columns in this order, or compute new ones from SQL; all others go.
+    """Keep only the given columns, in this order, or compute new ones with SQL expressions.
 
-    Every row stays; an aggregate stands in all of them. A list names columns; a mapping gives new name → SQL expression.
+    Every row stays. An aggregate such as ``max(x)`` has the same value in each row.
 
     Examples
     --------
@@ -32,7 +32,9 @@ class Select(Operation):
 
     name: ClassVar[str] = "select"
     shorthand: ClassVar[str] = "columns"
-    columns: tuple[str, ...] | Mapping[str, str | pl.Expr] = arg(CHOSEN, "Column names, or new name → SQL expression.")
+    columns: tuple[str, ...] | Mapping[str, str | pl.Expr] = arg(
+        CHOSEN, "A list of column names, or new name → SQL expression."
+    )
 
     def __post_init__(self) -> None:
         """Check that something is selected, once."""

@@ -28,15 +28,15 @@ _NO_EXPECTATION = (
 
 @dataclass(frozen=True)
 class Session(Operation):
-    """Group rows that follow each other in time with no long gap, and compute aggregates: one row per session and group.
+    """Group rows into sessions, which end after a gap in time, and compute aggregates: one row per session and group.
 
-    A row that comes more than ``gap`` after the one before it in its group begins a new session; one that comes just ``gap``
-    after it does not. A session that would last ``max_length`` or longer is cut each ``max_length`` from its first row on: a row
-    just that late is in the next piece, and a piece without rows is not there. Days have 24 hours here.
+    A row more than ``gap`` after the previous row of its group starts a new session; a row exactly ``gap`` after it
+    does not. A session of ``max_length`` or longer is split at each multiple of ``max_length`` from its first row: a
+    row exactly at a split belongs to the next piece, and pieces without rows are omitted. A day is 24 hours here.
 
-    Columns: those of ``by``, ``session_start`` and ``session_end`` (the times of the first and the last row, both in the
-    session), the aggregates. Null is a group of its own. Rows without a time are in no session. Rows are sorted by group and
-    time, in memory; the order of what comes out is not promised.
+    The result has the columns of ``by``, ``session_start`` and ``session_end`` (the times of the session's first and
+    last row, both inclusive), and the aggregates. Null is a group of its own. Rows whose time is null belong to no
+    session. Rows are sorted by group and time in memory; the order of the result is not guaranteed.
 
     Examples
     --------
@@ -55,30 +55,33 @@ class Session(Operation):
     )
     implied: ClassVar[tuple[str, ...]] = (END,)
     joint: ClassVar[tuple[str, ...]] = (START, END)
-    time: str = arg(COLUMN, "The column with the time of each row: dates or datetimes.")
-    gap: str = arg(TEXT, "The longest time between two rows of a session: 30s, 15m, 2h, 1d.")
+    time: str = arg(COLUMN, "The column with the time of each row, a date or datetime.")
+    gap: str = arg(TEXT, "The longest time between two consecutive rows of a session: 30s, 15m, 2h, 1d.")
     aggregate: Mapping[str, str | pl.Expr] = arg(SQLS, "New column → SQL aggregate, such as count(*) or avg(x).")
-    by: tuple[str, ...] = arg(COLUMNS, "The columns that make a group.", default=())
-    max_length: str | None = arg(TEXT, "How long a session is before it is cut.", default=None)
-    allowed_lateness: str = arg(TEXT, "How long after the gap a session still takes rows; see late.", default="0s")
+    by: tuple[str, ...] = arg(COLUMNS, "The columns to group by. Default: all rows are one group.", default=())
+    max_length: str | None = arg(TEXT, "The length at which a session is split. Default: no limit.", default=None)
+    allowed_lateness: str = arg(TEXT, "How long after the gap a session still accepts rows; see late.", default="0s")
     late: Literal["update", "quarantine", "drop", "fail"] = arg(
         choice("update", "quarantine", "drop", "fail"),
-        "What becomes of a row that came under a watermark past its time, gap and allowed_lateness, as if it stood alone: it "
-        "updates sessions, or is put aside, dropped and counted, or stops the run. All but update need a source with a watermark.",
+        "What happens to a row that arrived after the watermark had passed its time plus gap and "
+        "allowed_lateness, as if it were a session alone. update: it updates its session; quarantine: it is "
+        "put into quarantine; drop: it is dropped and counted; fail: the run stops. All but update need a "
+        "source with a watermark.",
         default="update",
     )
     watermark: str = arg(
-        COLUMN, "The column with the watermark that each row came under. Default: _watermark.", default=WATERMARK
+        COLUMN, "The column with the watermark under which each row arrived. Default: _watermark.", default=WATERMARK
     )
     emit: Literal["each_run", "on_close"] = arg(
         choice("each_run", "on_close"),
-        "Whether each run gives all sessions as they are by then, or only those that are closed: whose last row, gap and "
-        "allowed_lateness the watermark of the sources has passed.",
+        "each_run: every run returns all sessions as they stand; on_close: only closed ones, whose last row "
+        "plus gap and allowed_lateness the watermark of the sources has passed.",
         default="each_run",
     )
     keep_results: str | None = arg(
         TEXT,
-        "How long results stay once the watermark has passed the gap after the last row and allowed_lateness, such as 30d. Default: for good.",
+        "How long results are kept after the watermark has passed the last row plus gap and allowed_lateness, "
+        "such as 30d. Default: forever.",
         default=None,
     )
 

@@ -15,9 +15,9 @@ from lazypipe.spec.arguments import TEXTS, arg
 
 @dataclass(frozen=True)
 class Sort(Operation):
-    """Order the rows by columns, each optionally ``DESC`` and ``NULLS FIRST``; nulls come last otherwise.
+    """Sort the rows by columns, each optionally with ``DESC`` and ``NULLS FIRST``. Nulls come last by default.
 
-    Equal rows keep their order.
+    The sort is stable: equal rows keep their order.
 
     Examples
     --------
@@ -30,7 +30,7 @@ class Sort(Operation):
     name: ClassVar[str] = "sort"
     keeps_columns: ClassVar[bool] = True
     shorthand: ClassVar[str] = "by"
-    by: tuple[str, ...] = arg(TEXTS, "Columns, each optionally with DESC and NULLS FIRST.")
+    by: tuple[str, ...] = arg(TEXTS, "The columns to sort by, each optionally with DESC and NULLS FIRST.")
 
     def lower(self, table: Table, scope: Scope) -> pl.LazyFrame:
         """Lower to ``sort``."""

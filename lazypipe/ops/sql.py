@@ -19,10 +19,10 @@ from lazypipe.sql.text import SqlError, carrying
 
 @dataclass(frozen=True)
 class Sql(Operation):
-    """Run one SELECT over the stage's inputs, by their names; ``self`` is the frame as it stands at this step.
+    """Run one SELECT over the stage's inputs. ``self`` is the frame as it stands at this step.
 
-    Semantics are those of Polars SQL. Only the stage's inputs can be read. The query may stand in a ``file`` of its own, which is read
-    with the definition: what is wrong with it is told with its line and column there.
+    The dialect is Polars SQL, and only the stage's inputs can be read. Keep a long query in a ``file``: it is read
+    together with the definition, and errors give the line and column in that file.
 
     Examples
     --------
@@ -36,7 +36,7 @@ class Sql(Operation):
     shorthand: ClassVar[str] = "query"
     query: str = arg(QUERY, "The SELECT statement.", default="")
     file: str | None = arg(
-        TEXT, "The file that the SELECT statement stands in instead, relative to the definition.", default=None
+        TEXT, "The file with the SELECT statement, instead of query; relative to the definition.", default=None
     )
 
     def __post_init__(self) -> None:

@@ -13,9 +13,10 @@ from lazypipe.spec.arguments import INPUTS, arg, choice
 
 @dataclass(frozen=True)
 class Union(Operation):
-    """Put the rows of other sources or stages after these; columns are matched by name.
+    """Append the rows of other sources or stages; columns are matched by name.
 
-    All rows stay, duplicates too. A column that one side lacks is refused, or filled with nulls. Types must be equal.
+    All rows stay, duplicates included. Columns of the same name must have the same type. A column that one side lacks
+    is refused, or filled with nulls.
 
     Examples
     --------

@@ -13,7 +13,7 @@ from lazypipe.spec.arguments import COLUMNS, TEXT, arg
 
 @dataclass(frozen=True)
 class Unnest(Operation):
-    """Replace struct columns by one column per field; a null struct gives nulls. Every row stays.
+    """Replace struct columns with one column per field. A null struct gives nulls. Every row stays.
 
     Examples
     --------
@@ -26,7 +26,11 @@ class Unnest(Operation):
     name: ClassVar[str] = "unnest"
     shorthand: ClassVar[str] = "columns"
     columns: tuple[str, ...] = arg(COLUMNS, "The struct columns.")
-    separator: str | None = arg(TEXT, "Names become column, separator, field. Default: the field alone.", default=None)
+    separator: str | None = arg(
+        TEXT,
+        "The text between the names of column and field in the new name. Default: the new name is the field's alone.",
+        default=None,
+    )
 
     def lower(self, table: Table, scope: Scope) -> pl.LazyFrame:
         """Lower to ``unnest``."""

@@ -13,9 +13,10 @@ from lazypipe.spec.arguments import COLUMN, COLUMNS, arg
 
 @dataclass(frozen=True)
 class Unpivot(Operation):
-    """Turn columns into rows of (index…, name, value): as many rows as columns for each row.
+    """Turn columns into rows: each row becomes one row per column, with the index columns, the column's name and its value.
 
-    Nulls stay. Columns that are neither in ``columns`` nor in ``index`` go. The columns must be of one type, or all numbers.
+    Nulls are kept. Columns in neither ``columns`` nor ``index`` are removed. The columns must all have one type, or
+    all be numbers.
 
     Examples
     --------
@@ -28,9 +29,9 @@ class Unpivot(Operation):
 
     name: ClassVar[str] = "unpivot"
     columns: tuple[str, ...] = arg(COLUMNS, "The columns that become rows.")
-    index: tuple[str, ...] = arg(COLUMNS, "The columns that stay.", default=())
-    name_to: str = arg(COLUMN, "Column for the names.", default="name")
-    value_to: str = arg(COLUMN, "Column for the values.", default="value")
+    index: tuple[str, ...] = arg(COLUMNS, "The columns to repeat in each row.", default=())
+    name_to: str = arg(COLUMN, "The name of the column with the names.", default="name")
+    value_to: str = arg(COLUMN, "The name of the column with the values.", default="value")
 
     def lower(self, table: Table, scope: Scope) -> pl.LazyFrame:
         """Lower to ``unpivot``."""

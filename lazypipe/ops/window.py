@@ -23,18 +23,21 @@ from lazypipe.windows.watermark import WATERMARK
 
 @dataclass(frozen=True)
 class Window(Operation):
-    """Group by windows of time, and by columns, and compute aggregates: one row per window and group that has rows.
+    """Group rows into windows of event time and compute aggregates: one row per window and group that has rows.
 
-    A window holds its start and not its end. Hours and shorter units are as long as they are, counted from 1970-01-01 0:00 of
-    the column's zone; days, weeks (from Monday), months, quarters and years are those of the calendar in the zone: a day may
-    have 23 or 25 hours, and a row's date on the wall clock decides. Times without a zone are taken as they are.
+    A window includes its start and excludes its end. Hours and shorter units have a fixed length, counted from
+    1970-01-01 00:00 in the column's time zone. Days, weeks (from Monday), months, quarters and years follow the
+    calendar of that zone: a day may have 23 or 25 hours, and the local date of a row decides where it belongs. Times
+    without a zone are taken as they are.
 
-    With a ``period`` longer than ``every``, windows overlap, and a row is in several. A list of ``every`` gives the rows of
-    each, told apart in the column ``window``; ``all`` is one window over all time, whose ends are null.
+    If ``period`` is longer than ``every``, windows overlap, and a row belongs to several of them. A list in ``every``
+    returns the windows of each length, told apart by the column ``window``. ``all`` is one window over all time,
+    whose start and end are null.
 
-    Columns: those of ``by``, ``window`` (for a list), ``window_start`` and ``window_end`` (of the type of ``time``), the
-    aggregates. Rows without a time are in no window. What datetimes in nanoseconds do not reach is told as the first or last
-    that they do. The order of rows is not promised.
+    The result has the columns of ``by``, ``window`` (if ``every`` is a list), ``window_start`` and ``window_end`` (of
+    the type of ``time``), and the aggregates. Rows whose time is null belong to no window. A start or end beyond the
+    range of a nanosecond datetime is replaced by the first or last value of that range. The order of the result is
+    not guaranteed.
 
     Examples
     --------
@@ -49,53 +52,58 @@ class Window(Operation):
 
     name: ClassVar[str] = "window"
     implied: ClassVar[tuple[str, ...]] = (END,)
-    time: str = arg(COLUMN, "The column with the time of each row: dates or datetimes.")
+    time: str = arg(COLUMN, "The column with the time of each row, a date or datetime.")
     every: tuple[str, ...] = arg(
-        TEXTS, "How often a window begins: 15m, 1h, 1d, 1w, 1mo, 1q, 1y, all; or several of them."
+        TEXTS, "How often a window starts: 15m, 1h, 1d, 1w, 1mo, 1q, 1y, all; or a list of these."
     )
     aggregate: Mapping[str, str | pl.Expr] = arg(SQLS, "New column → SQL aggregate, such as count(*) or avg(x).")
-    by: tuple[str, ...] = arg(COLUMNS, "The columns that make a group.", default=())
-    period: str | None = arg(TEXT, "How long a window is. Default: until the next one begins.", default=None)
-    offset: str | None = arg(TEXT, "How much later windows begin, such as 6h.", default=None)
-    time_zone: str | None = arg(TEXT, "The zone in which days begin. Default: that of the column.", default=None)
+    by: tuple[str, ...] = arg(COLUMNS, "The columns to group by. Default: all rows are one group.", default=())
+    period: str | None = arg(TEXT, "The length of a window. Default: that of every.", default=None)
+    offset: str | None = arg(TEXT, "How much later windows start, such as 6h.", default=None)
+    time_zone: str | None = arg(TEXT, "The time zone in which days start. Default: that of the column.", default=None)
     allowed_lateness: str = arg(
-        TEXT, "How long after its end a window still takes rows, such as 2d; see late.", default="0s"
+        TEXT, "How long after its end a window still accepts rows, such as 2d; see late.", default="0s"
     )
     late: Literal["update", "quarantine", "drop", "fail"] = arg(
         choice("update", "quarantine", "drop", "fail"),
-        "What becomes of a row that came under a watermark past its window's end and allowed_lateness: it updates the "
-        "window, or is put aside, dropped and counted, or stops the run. All but update need a source with a watermark.",
+        "What happens to a row that arrived after the watermark had passed the end of its window plus "
+        "allowed_lateness. update: it updates the window; quarantine: it is put into quarantine; drop: it is "
+        "dropped and counted; fail: the run stops. All but update need a source with a watermark.",
         default="update",
     )
     watermark: str = arg(
-        COLUMN, "The column with the watermark that each row came under. Default: _watermark.", default=WATERMARK
+        COLUMN, "The column with the watermark under which each row arrived. Default: _watermark.", default=WATERMARK
     )
 
     emit: Literal["each_run", "on_close", "counted"] = arg(
         choice("each_run", "on_close"),
-        "Whether each run gives all windows as they are by then, or only those that are closed: whose end and "
+        "each_run: every run returns all windows as they stand; on_close: only closed ones, whose end plus "
         "allowed_lateness the watermark of the sources has passed.",
         default="each_run",
     )
     keep_results: str | None = arg(
         TEXT,
-        "How long results stay once the watermark has passed the window's end and allowed_lateness, such as 30d. Default: for good.",
+        "How long results are kept after the watermark has passed the window's end plus allowed_lateness, "
+        "such as 30d. Default: forever.",
         default=None,
     )
     expect: Mapping[str, Any] | None = arg(
-        EXPECT, "What must be there of a window for it to be whole; for emit: on_close.", default=None
+        EXPECT, "What must have arrived before a window counts as complete; needs emit: on_close.", default=None
     )
     on_partial: Literal["wait", "emit", "fail"] | None = arg(
         choice("wait", "emit", "fail"),
-        "What becomes of a closed window that lacks something: it is held back until it is whole, or only until the deadline; or "
-        "the run fails after that. Default: wait.",
+        "What happens to a closed window that is incomplete. wait: it is held back until it is complete; "
+        "emit: it is emitted at the deadline, complete or not; fail: it is held back, and the run fails "
+        "after the deadline. Default: wait.",
         default=None,
     )
     deadline: str | None = arg(
-        TEXT, "How long after its end, by the clock of the run, a window may lack something, such as 6h.", default=None
+        TEXT, "How long after its end, by the run's clock, a window may stay incomplete, such as 6h.", default=None
     )
     partial: str | None = arg(
-        COLUMN, "The column that says of each row whether its window lacks something.", default=None
+        COLUMN,
+        "With on_partial: emit, the name of a boolean column to add, true where the row's window is incomplete.",
+        default=None,
     )
 
     def __post_init__(self) -> None:

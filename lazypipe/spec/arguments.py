@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass
 from functools import lru_cache
@@ -181,7 +182,7 @@ class Arguments:
     @classmethod
     def json_schema(cls) -> dict[str, Any]:
         """Return the JSON Schema (draft 2020-12) of what may be written for it."""
-        doc = inspect.cleandoc(cls.__doc__ or "").split("\n\n")[0].replace("\n", " ").replace("``", "`")
+        doc = _prose(cls.__doc__ or "")
         properties: dict[str, Any] = {}
         required = []
         for field in _fields(cls):
@@ -213,6 +214,12 @@ def check_dtype(name: str, *path: str | int) -> Any:
     except ValueError as error:
         what, _, fix = str(error).partition("; ")
         raise Fault(what, fix or None, path) from None
+
+
+def _prose(docstring: str) -> str:
+    """Return what a docstring says ahead of its examples, in Markdown: a line for each paragraph and each item of a list."""
+    text = inspect.cleandoc(docstring).partition("\n\nExamples\n---")[0].replace("``", "`")
+    return re.sub(r"(?<!\n)\n(?!\n|- )\s*", " ", text)
 
 
 def _fields(owner: Any) -> tuple[dataclasses.Field[Any], ...]:

@@ -193,7 +193,7 @@ def _described(schema: Mapping[str, Any]) -> str | None:
 
 def _sentence(schema: Mapping[str, Any]) -> str:
     """Return the first part of a description, as it stands inside a sentence."""
-    text: str = re.split(r"\. |; ", schema.get("description", ""), maxsplit=1)[0].rstrip(".")
+    text: str = re.split(r"\.\s|; ", schema.get("description", ""), maxsplit=1)[0].rstrip(".")
     return text if text[1:2].isupper() else f"{text[:1].lower()}{text[1:]}"
 
 

@@ -99,7 +99,7 @@ def test_mistakes_are_told_by_their_path() -> None:
         build([{"fitler": "n > 1"}, {"limit": "x"}], [{"unique": {"column": "n"}}])
     assert str(caught.value) == (
         "stages.s.do[0].fitler: unknown operation 'fitler'; did you mean 'filter'?\n"
-        "stages.s.do[1].limit: 'limit' must be a whole number, not 'x'; write how many rows\n"
+        "stages.s.do[1].limit: 'limit' must be a whole number, not 'x'; write the number of rows to keep\n"
         "stages.s.gate[0].unique.column: unknown argument 'column' of unique; did you mean 'columns'?"
     )
     with pytest.raises(lp.DefinitionError) as caught:

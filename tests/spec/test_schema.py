@@ -71,12 +71,30 @@ def test_every_operation_and_rule_is_in_it() -> None:
     assert list(SCHEMA["$defs"]["rule"]["properties"]) == list(gates.names())
 
 
+def test_an_operation_and_a_rule_are_described_as_in_python_without_the_examples() -> None:
+    of = {
+        k: {n: one["description"] for n, one in SCHEMA["$defs"][k]["properties"].items()} for k in ("operation", "rule")
+    }
+    assert of["operation"]["aggregate"] == (
+        "Group rows by columns and compute aggregates: one row per group. Without `by`, all rows form one group.\n\n"
+        "Null is a group of its own. Aggregates ignore nulls, as in SQL; `count(*)` counts rows. The order of the result is not guaranteed."
+    )
+    items = [line for line in of["rule"]["format"].splitlines() if line.startswith("- ")]
+    assert [line.split("`")[1] for line in items] == SCHEMA["$defs"]["rule"]["properties"]["format"]["properties"][
+        "is"
+    ]["enum"]
+    assert of["rule"]["format"].splitlines()[-len(items) :] == items  # each on a line of its own, however long
+    assert [
+        n for told in of.values() for n, text in told.items() if ">>>" in text or "``" in text or "Examples" in text
+    ] == []
+
+
 def test_every_argument_is_in_it_with_its_default() -> None:
     join = SCHEMA["$defs"]["operation"]["properties"]["join"]
     assert list(join["properties"]) == ["with", "on", "left_on", "right_on", "how", "columns", "suffix", "validate", "nulls_equal"]  # fmt: skip
     assert join["required"] == ["with"]
     assert join["properties"]["how"] == {
-        "description": "Which rows stay.",
+        "description": "Which rows to keep. semi keeps rows of this side that match, anti those that do not, cross pairs every row with every other.",
         "enum": ["inner", "left", "right", "full", "semi", "anti", "cross"],
         "default": "inner",
     }

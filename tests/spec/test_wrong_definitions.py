@@ -93,7 +93,7 @@ OPERATIONS = {
     "join: {with: planes, on: tailnum, @hwo: left}": "unknown argument 'hwo' of join; did you mean 'how'?",
     "aggregate: {@bye: origin, aggregate: {n: count(*)}}": "unknown argument 'bye' of aggregate; did you mean 'by'?",
     "@join: {on: tailnum}": "'with' is missing in 'join'; add with: the other source or stage",
-    "@rank: {order_by: delay}": "'as' is missing in 'rank'; add as: the new column",
+    "@rank: {order_by: delay}": "'as' is missing in 'rank'; add as: the name of the new column",
     "@aggregate: {by: origin}": (
         "'aggregate' is missing in 'aggregate'; add aggregate: new column → SQL aggregate, such as count(*) or avg(x)"
     ),
@@ -103,9 +103,9 @@ OPERATIONS = {
     "@filter: [late]": "'filter' must be text, not a list; write a SQL condition",
     "@drop: 5": "'drop' must be text or a list, not 5; put it in quotes: \"5\"",
     "@join: planes": "'join' must be a mapping, not 'planes'; write join: {with: …}",
-    "@limit: ten": "'limit' must be a whole number, not 'ten'; write how many rows",
+    "@limit: ten": "'limit' must be a whole number, not 'ten'; write the number of rows to keep",
     "@limit: '10'": "'limit' must be a whole number, not '10'; write it without quotes: 10",
-    "@limit: 1.0": "'limit' must be a whole number, not 1.0; write how many rows",
+    "@limit: 1.0": "'limit' must be a whole number, not 1.0; write the number of rows to keep",
     "@limit: -1": "'limit' is -1, less than 0; write 0 or more",
     "sample: {@fraction: 1.5}": "'fraction' is 1.5, more than 1; write 1 or less",
     "join: {with: planes, on: tailnum, @nulls_equal: yes}": (
@@ -360,7 +360,7 @@ RULES = {
     "@unique: orign": NO_ORIGN,
     "unique: {columns: origin, @action: fial}": "'action' cannot be 'fial'; did you mean 'fail'?",
     "@between: delay": "'between' must be a mapping, not 'delay'; write between: {column: …}",
-    "@between: {min: 1}": "'column' is missing in 'between'; add column: the column",
+    "@between: {min: 1}": "'column' is missing in 'between'; add column: the column to check",
     "between: {@column: dely, min: 1}": NO_DELY,
     "between: {@column: delay}": "between needs a bound; give min, max or both",
     "between: {@column: late, min: 0}": "column 'late' is Boolean, and between is for what has an order; use in_set",

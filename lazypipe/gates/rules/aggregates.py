@@ -16,7 +16,7 @@ from lazypipe.spec.model import Fault
 
 @dataclass(frozen=True, kw_only=True)
 class Mean(Statistic):
-    """The mean of a column must lie between bounds. Null does not count, no values pass; with a NaN it fails.
+    """The mean of a column must lie within bounds. Nulls are ignored; without values the rule passes, with a NaN it fails.
 
     Examples
     --------
@@ -36,9 +36,9 @@ class Mean(Statistic):
 
 @dataclass(frozen=True, kw_only=True)
 class Sum(Statistic):
-    """The sum of a column must lie between bounds. Null does not count, the sum of nothing is 0; with a NaN it fails.
+    """The sum of a column must lie within bounds. Nulls are ignored; the sum of no values is 0, and with a NaN the rule fails.
 
-    Whole numbers and decimals are added exactly, those of 128 bits as floats.
+    Integers and decimals are added exactly; 128-bit integers are added as floats.
 
     Examples
     --------
@@ -58,7 +58,7 @@ class Sum(Statistic):
 
 @dataclass(frozen=True, kw_only=True)
 class Std(Statistic):
-    """The sample standard deviation must lie between bounds. Null does not count, fewer than two values pass; NaN fails.
+    """The sample standard deviation must lie within bounds. Nulls are ignored; with fewer than two values the rule passes, with a NaN it fails.
 
     Examples
     --------
@@ -78,7 +78,7 @@ class Std(Statistic):
 
 @dataclass(frozen=True, kw_only=True)
 class Min(Statistic):
-    """The least value of a column must lie between bounds. Null does not count, no values pass; with a NaN it fails.
+    """The smallest value of a column must lie within bounds. Nulls are ignored; without values the rule passes, with a NaN it fails.
 
     Examples
     --------
@@ -98,7 +98,7 @@ class Min(Statistic):
 
 @dataclass(frozen=True, kw_only=True)
 class Max(Statistic):
-    """The greatest value of a column must lie between bounds. Null does not count, no values pass; with a NaN it fails.
+    """The largest value of a column must lie within bounds. Nulls are ignored; without values the rule passes, with a NaN it fails.
 
     Examples
     --------
@@ -118,9 +118,9 @@ class Max(Statistic):
 
 @dataclass(frozen=True, kw_only=True)
 class Median(Statistic):
-    """The median of a column must lie between bounds. Null does not count, no values pass; with a NaN it fails.
+    """The median of a column must lie within bounds. Nulls are ignored; without values the rule passes, with a NaN it fails.
 
-    Between two values it is the middle of them. The median of dates is a datetime.
+    The median of an even number of values is the mean of the two middle ones. The median of dates is a datetime.
 
     Examples
     --------
@@ -140,9 +140,10 @@ class Median(Statistic):
 
 @dataclass(frozen=True, kw_only=True)
 class Quantile(Statistic):
-    """A quantile of a column must lie between bounds. Null does not count, no values pass; with a NaN it fails.
+    """A quantile of a column must lie within bounds. Nulls are ignored; without values the rule passes, with a NaN it fails.
 
-    Between two values it is interpolated linearly, as ``quantile_cont`` of SQL is. The quantile of dates is a datetime.
+    Between two values it is interpolated linearly, like ``quantile_cont`` in SQL. The quantile of dates is a
+    datetime.
 
     Examples
     --------
@@ -155,7 +156,7 @@ class Quantile(Statistic):
 
     name: ClassVar[str] = "quantile"
     takes: ClassVar[str] = "numbers, dates or times"
-    q: float = arg(FRACTION, "Which quantile: 0 is the least value, 0.5 the median, 1 the greatest.")
+    q: float = arg(FRACTION, "The quantile, from 0 to 1: 0 is the smallest value, 0.5 the median, 1 the largest.")
 
     def __post_init__(self) -> None:
         """Check that there is such a quantile."""

@@ -33,11 +33,11 @@ _OPS: dict[str, Callable[[pl.Expr, pl.Expr], pl.Expr]] = {
 
 @dataclass(frozen=True)
 class Compare(Rule):
-    """Two columns must compare as said. Where either is null, the row passes. NaN equals NaN and has no place in an order.
+    """Two columns of a row must compare as stated, such as ``start <= end``. If either is null, the row passes.
 
-    Numbers compare with numbers (a whole number with a float as a float), text with text, dates and datetimes with each
-    other (a date is its midnight), all else with its own type; datetimes either both with a time zone, as the moments that
-    they are, or both without.
+    NaN equals NaN, and violates every comparison by order. Numbers compare with numbers (an integer and a float as
+    floats), text with text, and dates with datetimes (a date counts as its midnight). Other types compare only with
+    the same type. Two datetimes must either both have a time zone, and compare as instants, or both have none.
 
     Examples
     --------
@@ -50,7 +50,7 @@ class Compare(Rule):
 
     name: ClassVar[str] = "compare"
     left: str = arg(COLUMN, "The column on the left.")
-    op: Op = arg(choice(*get_args(Op)), 'How it must compare (in YAML, quote ">", ">=" and "!=").')
+    op: Op = arg(choice(*get_args(Op)), 'The comparison. In YAML, put ">", ">=" and "!=" in quotes.')
     right: str = arg(COLUMN, "The column on the right.")
 
     def __post_init__(self) -> None:
@@ -97,11 +97,11 @@ class Compare(Rule):
 
 @dataclass(frozen=True)
 class SumEquals(Rule):
-    """The sum of columns must equal a total, a column or a number. Where any of them is null, the row passes.
+    """The sum of columns must equal a total: another column or a number. If any of them is null, the row passes.
 
-    Whole numbers and decimals are added exactly, and may differ by ``tolerance``. If any of them is a float (or a UInt128,
-    which is added as one), so is the sum, and what floats of that type lose by rounding is allowed on top. NaN and
-    infinities violate.
+    Integers and decimals are added exactly, and may differ by ``tolerance``. If one of the columns is a float (or a
+    UInt128, which is added as a float), the sum is a float too, and the rounding error of that type is allowed on
+    top. NaN and infinities violate.
 
     Examples
     --------
@@ -114,8 +114,10 @@ class SumEquals(Rule):
 
     name: ClassVar[str] = "sum_equals"
     columns: tuple[str, ...] = arg(COLUMNS, "The columns to add.")
-    total: str | int | float | Decimal = arg(BOUND, "What the sum must be: a column or a number.")
-    tolerance: int | float | Decimal = arg(NUMBER, "By how much the sum may differ. Default: 0.", default=0)
+    total: str | int | float | Decimal = arg(BOUND, "The total that the sum must equal: a column or a number.")
+    tolerance: int | float | Decimal = arg(
+        NUMBER, "The greatest difference allowed between sum and total. Default: 0.", default=0
+    )
 
     def __post_init__(self) -> None:
         """Check that the numbers are numbers."""

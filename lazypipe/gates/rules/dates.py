@@ -24,9 +24,9 @@ class _Clock(Rule):
     shorthand: ClassVar[str] = "column"
     past: ClassVar[bool]
     """On which side of the clock it must lie."""
-    column: str = arg(COLUMN, "The column.")
+    column: str = arg(COLUMN, "The column to check.")
     or_now: bool = arg(
-        FLAG, "Whether the very moment of the clock (for dates: today) passes. Default: no.", default=False
+        FLAG, "Whether the exact time of the clock (for dates: today) passes. Default: no.", default=False
     )
 
     def checks(self, schema: pl.Schema, scope: Scope) -> Sequence[Check]:
@@ -46,8 +46,8 @@ class _Clock(Rule):
 class InPast(_Clock):
     """The date or datetime must lie before the run's clock. Null passes.
 
-    A datetime without a time zone is taken as UTC. A date is compared with the clock's date in UTC: today is not past,
-    unless ``or_now`` is true.
+    A datetime without a time zone counts as UTC. A date is compared with the clock's date in UTC; today passes only
+    if ``or_now`` is true.
 
     Examples
     --------
@@ -67,8 +67,8 @@ class InPast(_Clock):
 class InFuture(_Clock):
     """The date or datetime must lie after the run's clock. Null passes.
 
-    A datetime without a time zone is taken as UTC. A date is compared with the clock's date in UTC: today is not future,
-    unless ``or_now`` is true.
+    A datetime without a time zone counts as UTC. A date is compared with the clock's date in UTC; today passes only
+    if ``or_now`` is true.
 
     Examples
     --------

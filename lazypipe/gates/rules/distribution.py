@@ -29,10 +29,11 @@ _SIDES = ("both", "above", "below")
 
 @dataclass(frozen=True, kw_only=True)
 class Outliers(GroupedRule):
-    """Few values may lie so many standard deviations (of the sample) from the mean, or further. Null does not count.
+    """At most a fraction of the values may lie ``z`` or more sample standard deviations from the mean. Nulls are ignored.
 
-    Mean and deviation are those of all values that are checked, with ``by`` of the group's; values that are all the same
-    have none that lies far. No values pass; with a NaN or an infinity, which leave no mean, the rule fails.
+    Mean and standard deviation are those of all checked values, or with ``by`` of those in the group. If all values
+    are equal, there are no outliers. Without values the rule passes. With a NaN or an infinity there is no mean, and
+    the rule fails.
 
     Examples
     --------
@@ -45,10 +46,10 @@ class Outliers(GroupedRule):
     """
 
     name: ClassVar[str] = "outliers"
-    column: str = arg(COLUMN, "The column.")
-    z: float = arg(NUMBER, "How many standard deviations from the mean are far.", default=3)
-    side: Side = arg(choice(*_SIDES), "On which side of the mean.", default="both")
-    max: Any = arg(BOUND, "The greatest part of values that may lie there: 0.01 or 1%.", default=0)
+    column: str = arg(COLUMN, "The column to check.")
+    z: float = arg(NUMBER, "The number of standard deviations from which a value is an outlier.", default=3)
+    side: Side = arg(choice(*_SIDES), "The side of the mean on which outliers count.", default="both")
+    max: Any = arg(BOUND, "The largest fraction of values that may be outliers: 0.01 or 1%.", default=0)
 
     def __post_init__(self) -> None:
         """Check the distance and the part."""
@@ -81,13 +82,17 @@ _EDGES = Kind({"type": "array", "items": BOUND.schema, "minItems": 1}, freeze)
 
 @dataclass(frozen=True, kw_only=True)
 class KlDivergence(GroupedRule):
-    """The Kullback–Leibler divergence of a column from given weights must be small. Null does not count, no values pass.
+    """The Kullback–Leibler divergence of a column from given weights must be small. Nulls are ignored; without values the rule passes.
 
-    It is the sum of ``p * ln(p / q)``, where ``p`` is which part of the values is in a bin, and ``q`` its weight as a part of all weights;
-    0 says that they are the same (S. Kullback, R. A. Leibler, 1951). The weights are those of ``values``, or of the bins between
-    and beyond ``bins``: one more than there are edges. A value on an edge is in the bin above, on the last edge in that below, as in
-    histograms. What has no weight, such as a value that is not named or NaN in bins, makes the divergence infinite;
-    where there are values that are not named, they share the part ``rest`` equally, which is taken from the others.
+    The divergence is the sum over bins of ``p * ln(p / q)``. Here ``p`` is the fraction of values in a bin, and ``q``
+    the bin's weight as a fraction of all weights. 0 means that the distributions are equal (S. Kullback, R. A.
+    Leibler, 1951).
+
+    Give the weights of ``values``, or of the bins that the edges in ``bins`` form: one more weight than there are
+    edges, because the first and last bin are open. As in histograms, a value on an edge belongs to the bin above it,
+    and on the last edge to the bin below it. A value without a weight, such as one that is not listed, or NaN with
+    bins, makes the divergence infinite. With ``rest``, the values that are not listed share that fraction equally,
+    and the listed weights are scaled down to make room for it.
 
     Examples
     --------
@@ -101,12 +106,12 @@ class KlDivergence(GroupedRule):
     """
 
     name: ClassVar[str] = "kl_divergence"
-    column: str = arg(COLUMN, "The column.")
-    weights: tuple[float, ...] = arg(_WEIGHTS, "How often each value or bin is expected: parts, or counts.")
-    max: float = arg(NUMBER, "The greatest divergence.")
-    values: tuple[Any, ...] | None = arg(SCALARS, "The values that have the weights.", default=None)
-    bins: tuple[Any, ...] | None = arg(_EDGES, "Instead of values: the edges between bins, ascending.", default=None)
-    rest: float = arg(FRACTION, "Which part all values are expected to be that are not among values.", default=0)
+    column: str = arg(COLUMN, "The column to check.")
+    weights: tuple[float, ...] = arg(_WEIGHTS, "The expected frequency of each value or bin, as fractions or counts.")
+    max: float = arg(NUMBER, "The largest divergence allowed.")
+    values: tuple[Any, ...] | None = arg(SCALARS, "The values that the weights belong to.", default=None)
+    bins: tuple[Any, ...] | None = arg(_EDGES, "Instead of values: edges between bins, ascending.", default=None)
+    rest: float = arg(FRACTION, "The expected fraction of all values that are not listed in values.", default=0)
 
     def __post_init__(self) -> None:
         """Check that each weight is that of something."""

@@ -33,17 +33,17 @@ LEAST_SHARE = 1e-4
 
 @dataclass(frozen=True, kw_only=True)
 class Psi(GroupedRule):
-    """The population stability index of a column, against the output's previous commit, must be small.
+    """The population stability index of a column must be small, compared with the output's previous commit.
 
-    The index is the sum over bins of ``(a - e) * ln(a / e)``, where ``a`` and ``e`` are a bin's shares of the rows now and
-    before (N. Siddiqi, Credit Risk Scorecards, 2006; below 0.1 is usually called stable, above 0.25 changed). A share below
-    0.0001 counts as 0.0001, so that an empty bin does not make it infinite.
+    The index is the sum over bins of ``(a - e) * ln(a / e)``, where ``a`` and ``e`` are a bin's fractions of the rows
+    now and before. Below 0.1 is usually called stable, above 0.25 changed (N. Siddiqi, Credit Risk Scorecards, 2006).
+    A fraction below 0.0001 counts as 0.0001, so that an empty bin does not make the index infinite.
 
-    Numbers, dates and times are put into bins at the quantiles that they had before, where a value so frequent that it
-    fills a bin is in it alone; each value of text, categories and booleans is a bin of its own, so the column should not
-    have many. Null is a bin, and NaN is another. Without rows now or before (the first run, a new group, a column that was
-    not there or of another kind) the rule passes. ``where`` holds for the rows of both. It stands in the gate of a stage (or
-    source) whose rows a dataset keeps.
+    Numbers, dates and times are binned at their previous quantiles; a value frequent enough to fill a bin has a bin
+    of its own. Each value of text, categories and booleans is a bin, so such a column should have few distinct
+    values. Null is a bin, and NaN another. Without rows now or before (the first run, a new group, a column that is
+    new or has another kind of type) the rule passes. ``where`` restricts the rows of both sides. The rule belongs in
+    the gate of a stage (or source) whose rows are written to a dataset.
 
     Examples
     --------
@@ -52,9 +52,9 @@ class Psi(GroupedRule):
     """
 
     name: ClassVar[str] = "psi"
-    column: str = arg(COLUMN, "The column.")
-    max: float = arg(NUMBER, "The greatest index.", default=0.2)
-    bins: int = arg(COUNT, "How many bins, for numbers, dates and times.", default=10)
+    column: str = arg(COLUMN, "The column to check.")
+    max: float = arg(NUMBER, "The largest index allowed.", default=0.2)
+    bins: int = arg(COUNT, "The number of bins for numbers, dates and times.", default=10)
 
     def __post_init__(self) -> None:
         """Check the bound and the bins."""
@@ -93,16 +93,16 @@ def _index(here: pl.LazyFrame, there: pl.LazyFrame, groups: Sequence[str], *, bi
 
 @dataclass(frozen=True, kw_only=True)
 class Ks(GroupedRule):
-    """The two-sample Kolmogorov–Smirnov test of a column, against the output's previous commit, must find no difference.
+    """A two-sample Kolmogorov–Smirnov test must find no difference between a column and the output's previous commit.
 
-    Its statistic is the greatest distance between the two empirical distribution functions, and is exact. Either it must
-    be at most ``max``, or the probability of one as great, if nothing had changed, at least ``p_value``; that is the
-    asymptotic ``2 Σ (-1)^(k-1) exp(-2 k² λ²)`` with ``λ = (√n + 0.12 + 0.11 / √n) D`` and ``n = n₁ n₂ / (n₁ + n₂)``
-    (M. A. Stephens, 1970).
+    The statistic ``D`` is the largest distance between the two empirical distribution functions; it is exact. Either
+    ``D`` must be at most ``max``, or the probability of a ``D`` at least as large, if nothing had changed, must be at
+    least ``p_value``. That probability is the asymptotic ``2 Σ (-1)^(k-1) exp(-2 k² λ²)`` with ``λ = (√n + 0.12 +
+    0.11 / √n) D`` and ``n = n₁ n₂ / (n₁ + n₂)`` (M. A. Stephens, 1970).
 
-    Null does not count, NaN is the greatest value. Without values now or before (the first run, a new group, a column that
-    was not there or of another kind) the rule passes. ``where`` holds for the rows of both. It stands in the gate of a stage (or
-    source) whose rows a dataset keeps.
+    Nulls are ignored; NaN is the largest value. Without values now or before (the first run, a new group, a column
+    that is new or has another kind of type) the rule passes. ``where`` restricts the rows of both sides. The rule
+    belongs in the gate of a stage (or source) whose rows are written to a dataset.
 
     Examples
     --------
@@ -111,9 +111,9 @@ class Ks(GroupedRule):
     """
 
     name: ClassVar[str] = "ks"
-    column: str = arg(COLUMN, "The column.")
-    max: float | None = arg(FRACTION, "The greatest distance.", default=None)
-    p_value: float | None = arg(FRACTION, "Instead of max: the least probability, such as 0.01.", default=None)
+    column: str = arg(COLUMN, "The column to check.")
+    max: float | None = arg(FRACTION, "The largest distance allowed.", default=None)
+    p_value: float | None = arg(FRACTION, "Instead of max: smallest probability allowed, such as 0.01.", default=None)
 
     def __post_init__(self) -> None:
         """Check that there is one bound."""
@@ -256,12 +256,13 @@ METRICS: tuple[Metric, ...] = (
 
 @dataclass(frozen=True, kw_only=True)
 class ZScore(FrameRule):
-    """A figure must not lie many standard deviations from the mean of what earlier runs measured.
+    """A figure must lie within a number of standard deviations of the mean of earlier runs.
 
-    What the figures mean, with nulls and NaN, is told by the rules of the same names; a NaN fails. Runs that measured
-    nothing (null, NaN, infinity) do not count, nor do those whose versions were rolled back, or vacuumed; with fewer than
-    ``min_runs`` others the rule passes. Where they all measured the same, just that is accepted (to nine digits). It stands in the gate of a stage
-    (or source) whose rows a dataset keeps.
+    Each metric treats nulls and NaN as the rule of the same name does; if the figure is NaN, the rule fails. Earlier
+    runs that measured nothing (null, NaN, infinity) are ignored, and so are those whose version was rolled back or
+    vacuumed. With fewer than ``min_runs`` earlier runs the rule passes. If all of them measured the same figure, only
+    that figure passes (to nine digits). The rule belongs in the gate of a stage (or source) whose rows are written to
+    a dataset.
 
     Examples
     --------
@@ -270,11 +271,11 @@ class ZScore(FrameRule):
     """
 
     name: ClassVar[str] = "z_score"
-    metric: Metric = arg(choice(*METRICS), "What is measured.")
-    column: str | None = arg(COLUMN, "The column that it is measured of, unless it is row_count.", default=None)
-    max: float = arg(NUMBER, "The greatest distance, in standard deviations.", default=3)
-    runs: int = arg(COUNT, "How many earlier runs count, the last ones.", default=20)
-    min_runs: int = arg(COUNT, "How many there must be, for the rule to say anything.", default=3)
+    metric: Metric = arg(choice(*METRICS), "The figure to measure.")
+    column: str | None = arg(COLUMN, "The column to measure; required for all metrics but row_count.", default=None)
+    max: float = arg(NUMBER, "The largest distance from the mean, in standard deviations.", default=3)
+    runs: int = arg(COUNT, "The number of earlier runs to compare with: the most recent ones.", default=20)
+    min_runs: int = arg(COUNT, "The number of earlier runs below which the rule passes.", default=3)
 
     def __post_init__(self) -> None:
         """Check that there is something to measure, and enough to compare it with."""

@@ -146,27 +146,27 @@ _FORMATS: dict[str, Callable[[pl.Expr], pl.Expr]] = {
 
 @dataclass(frozen=True)
 class Format(Rule):
-    """The whole text must be written as a standard says, with no space around it. Null passes.
+    """The whole text must have a standard format, without white space around it. Null passes.
 
-    Only the form is checked, and the checksum where there is one; not whether the thing exists.
+    The form is checked, and the check digits if the standard has any; whether the thing exists is not.
 
-    - ``bic``: ISO 9362, 8 or 11 capitals and digits.
+    - ``bic``: ISO 9362, 8 or 11 capital letters and digits.
     - ``e164``: a telephone number by ITU-T E.164, ``+`` and 2 to 15 digits.
-    - ``ean13``: GS1 GTIN-13, 13 digits with check digit.
+    - ``ean13``: GS1 GTIN-13, 13 digits including a check digit.
     - ``email``: a mailbox by RFC 5321 (4.1.2) with a dot-string and a domain of two labels or more, ASCII, up to 64 octets
-      before the @ and 254 in all (4.5.3.1); no quoted strings, address literals or comments.
-    - ``hostname``: RFC 1123 (2.1): labels of letters, digits and inner hyphens, each up to 63, 253 in all, the last one not
-      a number; no dot at the end.
-    - ``iban``: ISO 13616, electronic form (capitals, no spaces), check digits by ISO 7064 MOD 97-10, and the length that the
-      IBAN registry gives for the country, where it knows the country.
+      before the @ and 254 in total (4.5.3.1); no quoted strings, address literals or comments.
+    - ``hostname``: RFC 1123 (2.1): labels of letters, digits and inner hyphens, up to 63 characters each and 253 in total, the last one
+      not a number; no dot at the end.
+    - ``iban``: ISO 13616, electronic form (capital letters, no spaces), check digits by ISO 7064 MOD 97-10, and the length that the
+      IBAN registry gives for the country, if it lists the country.
     - ``ipv4``: four decimal octets without leading zeros (RFC 3986, 3.2.2).
     - ``ipv6``: RFC 4291 (2.2) with ``::`` and an embedded IPv4 address; no zone.
-    - ``isbn13``: ISO 2108, 13 digits, or five groups of them with hyphens; with check digit.
-    - ``lei``: ISO 17442, 20 capitals and digits, check digits by ISO 7064 MOD 97-10.
-    - ``luhn``: 2 to 19 digits with check digit, as of cards (ISO/IEC 7812-1, Annex B).
-    - ``mac``: EUI-48 of IEEE 802, six pairs of hexadecimal digits, all with hyphens or all with colons.
+    - ``isbn13``: ISO 2108, 13 digits, or five groups of them with hyphens, including a check digit.
+    - ``lei``: ISO 17442, 20 capital letters and digits, check digits by ISO 7064 MOD 97-10.
+    - ``luhn``: 2 to 19 digits including a check digit, as on payment cards (ISO/IEC 7812-1, Annex B).
+    - ``mac``: EUI-48 of IEEE 802, six pairs of hexadecimal digits, separated by hyphens only or by colons only.
     - ``url``: a URI by RFC 3986 with a scheme and a host, which may be an address; ASCII.
-    - ``uuid``: RFC 9562 (4), 8-4-4-4-12 hexadecimal digits of either case; any version.
+    - ``uuid``: RFC 9562 (4), 8-4-4-4-12 hexadecimal digits, upper or lower case; any version.
 
     Examples
     --------
@@ -178,7 +178,7 @@ class Format(Rule):
     """
 
     name: ClassVar[str] = "format"
-    column: str = arg(COLUMN, "The column of text.")
+    column: str = arg(COLUMN, "The text column to check.")
     is_: str = arg(choice(*_FORMATS), "The standard.")
 
     def __post_init__(self) -> None:

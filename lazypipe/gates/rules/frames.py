@@ -53,10 +53,11 @@ _WRONG = "__lazypipe_wrong"
 
 @dataclass(frozen=True, kw_only=True)
 class RowCount(CountRule, GroupedRule):
-    """The number of rows must lie between bounds, or be that of another frame. Rows of nulls are rows.
+    """The number of rows must lie within bounds, or equal that of another frame. Rows of nothing but nulls count.
 
-    With ``by``, every group that has rows is counted; one that has none is missed only by ``same_as``, which looks up the
-    groups of the other frame. ``where`` restricts the rows here, not those of the other frame.
+    With ``by``, each group that has rows is counted. A group without rows is noticed only by ``same_as``, which takes
+    the groups of the other frame into account. ``where`` restricts the rows of this frame, not those of the other
+    one.
 
     Examples
     --------
@@ -69,7 +70,9 @@ class RowCount(CountRule, GroupedRule):
     name: ClassVar[str] = "row_count"
     others: ClassVar[tuple[str, ...]] = ("same_as",)
     same_as: str | None = arg(
-        INPUT, "As many rows as this frame: a source, a stage, or the URI of a dataset or of files.", default=None
+        INPUT,
+        "The frame that must have as many rows: a source, a stage, or the URI of a dataset or of files.",
+        default=None,
     )
 
     def frames(self) -> Mapping[str, str]:
@@ -117,7 +120,7 @@ def _counted(rows: pl.LazyFrame, by: Sequence[str], name: str) -> pl.LazyFrame:
 
 @dataclass(frozen=True, kw_only=True)
 class ColumnCount(CountRule):
-    """The number of columns must lie between bounds, whatever they are called. It says nothing of rows or nulls.
+    """The number of columns must lie within bounds, whatever their names. Rows and nulls do not matter.
 
     Examples
     --------
@@ -157,10 +160,10 @@ def _known(rule: FrameRule, subject: str, schema: pl.Schema, scope: Scope, found
 
 @dataclass(frozen=True)
 class Schema(FrameRule):
-    """The frame must have these columns (and, from a mapping, of these types). It says nothing of rows or nulls.
+    """The frame must have these columns and, given a mapping, these types. Rows and nulls do not matter.
 
-    What differs is known when a pipeline is compiled, but it is a finding like others: reported by a run, which fails
-    or warns.
+    A difference is known at compile time, but is reported like any other violation: by the run, which then fails or
+    warns.
 
     Examples
     --------
@@ -174,17 +177,19 @@ class Schema(FrameRule):
 
     name: ClassVar[str] = "schema"
     shorthand: ClassVar[str] = "columns"
-    columns: tuple[str, ...] | Mapping[str, str] = arg(CHOSEN, "Column → type, or a list of columns.")
+    columns: tuple[str, ...] | Mapping[str, str] = arg(CHOSEN, "The column → type, or a list of columns.")
     mode: Literal["exact", "superset", "subset"] = arg(
         choice("exact", "superset", "subset"),
-        "Whether there are just these columns, these and perhaps more, or at most these.",
+        "exact: these columns only; superset: these columns, and perhaps others; subset: no other columns than these.",
         default="exact",
     )
-    ordered: bool = arg(FLAG, "Whether the columns come in this order (others may stand between them).", default=False)
+    ordered: bool = arg(
+        FLAG, "Whether the columns must come in this order; other columns may stand between them.", default=False
+    )
     types: Literal["exact", "kind"] = arg(
         choice("exact", "kind"),
-        "Whether types must be just these, or of the same kind: whole numbers or floats of any width, text however "
-        "encoded, datetimes and durations of any unit.",
+        "exact: the same type; kind: the same kind of type, such as integers of any width, floats of any "
+        "width, text in any encoding, datetimes and durations of any unit.",
         default="exact",
     )
 
@@ -255,7 +260,7 @@ def _kind(dtype: pl.DataType) -> Any:
 
 @dataclass(frozen=True)
 class Completeness(GroupedRule):
-    """A part of the rows, or all of them, must have a value in the column. NaN is a value; no rows pass.
+    """At least a fraction of the rows, by default all, must have a value in the column. NaN is a value; without rows the rule passes.
 
     Examples
     --------
@@ -268,8 +273,8 @@ class Completeness(GroupedRule):
     """
 
     name: ClassVar[str] = "completeness"
-    column: str = arg(COLUMN, "The column.")
-    min: Any = arg(BOUND, "The least part of rows that have a value: 0.95 or 95%.", default="100%")
+    column: str = arg(COLUMN, "The column to check.")
+    min: Any = arg(BOUND, "The smallest fraction of rows with a value: 0.95 or 95%.", default="100%")
 
     def __post_init__(self) -> None:
         """Check the fraction."""
@@ -287,9 +292,9 @@ class Completeness(GroupedRule):
 
 @dataclass(frozen=True, kw_only=True)
 class Proportion(GroupedRule):
-    """A part of the rows must have a value in a column, or fulfil a condition. Rows for which that is null do not count.
+    """The fraction of rows that have a value, or meet a condition, must lie within bounds. Nulls are ignored.
 
-    The whole is the rows for which the condition is true or false; where there are none, the rule passes.
+    The fraction is that of the rows for which the condition is true or false; if there are none, the rule passes.
 
     Examples
     --------
@@ -301,11 +306,11 @@ class Proportion(GroupedRule):
     """
 
     name: ClassVar[str] = "proportion"
-    column: str | None = arg(COLUMN, "The column whose rows with the value are counted.", default=None)
+    column: str | None = arg(COLUMN, "The column in which the value is counted.", default=None)
     value: Any = arg(SCALAR, "The value.", default=None)
     condition: str | pl.Expr | None = arg(SQL, "Instead of column and value: a SQL condition.", default=None)
-    min: Any = arg(BOUND, "The least part of rows: 0.2 or 20%.", default=None)
-    max: Any = arg(BOUND, "The greatest part of rows: 0.2 or 20%.", default=None)
+    min: Any = arg(BOUND, "The smallest fraction of rows: 0.2 or 20%.", default=None)
+    max: Any = arg(BOUND, "The largest fraction of rows: 0.2 or 20%.", default=None)
 
     def __post_init__(self) -> None:
         """Check that there is a bound, that bounds are fractions, and that what is counted is said exactly once."""
@@ -338,9 +343,9 @@ class Proportion(GroupedRule):
 
 @dataclass(frozen=True, kw_only=True)
 class DistinctCount(CountRule, GroupedRule):
-    """The number of different values, or combinations, must lie between bounds: numbers, or parts of the rows (``50%``).
+    """The number of distinct values, or combinations of values, must lie within bounds: numbers, or fractions of the rows (``50%``).
 
-    Rows with a null do not count, also not for parts; where there are no others, parts pass.
+    Rows with a null are ignored, also when fractions are computed. Without other rows, fractions pass.
 
     Examples
     --------
@@ -396,9 +401,10 @@ _VALUES = Kind(
 
 @dataclass(frozen=True, kw_only=True)
 class MostCommon(GroupedRule):
-    """The most common value of a column must be one of those given. Null does not count, no values pass.
+    """The most common value of a column must be one of those given. Nulls are ignored; without values the rule passes.
 
-    Where several values are equally common, all of them must be among those given; with ``ties: true`` one is enough.
+    If several values are equally common, all of them must be among those given; with ``ties: true``, one of them is
+    enough.
 
     Examples
     --------
@@ -410,9 +416,9 @@ class MostCommon(GroupedRule):
     """
 
     name: ClassVar[str] = "most_common"
-    column: str = arg(COLUMN, "The column.")
-    is_: tuple[Any, ...] = arg(_VALUES, "The value, or the values of which it is one.")
-    ties: bool = arg(FLAG, "Whether it is enough that one of equally common values is given.", default=False)
+    column: str = arg(COLUMN, "The column to check.")
+    is_: tuple[Any, ...] = arg(_VALUES, "The expected value, or a list of accepted ones.")
+    ties: bool = arg(FLAG, "Whether one of several equally common values is enough.", default=False)
 
     def checks(self, schema: pl.Schema, scope: Scope) -> Sequence[Check]:
         """One check: a value that is not given is the most common."""

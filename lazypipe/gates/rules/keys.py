@@ -20,8 +20,8 @@ from lazypipe.spec.scope import Scope
 class Unique(Rule):
     """No two rows may have the same values in the key columns. Rows with a null in the key are not compared.
 
-    Every row of a repeated key violates, the first one too (as in dbt and Great Expectations): which of them is right
-    cannot be told from the key.
+    Every row with a repeated key violates, including the first one (as in dbt and Great Expectations): the key does
+    not tell which of the rows is right.
 
     Examples
     --------
@@ -43,9 +43,9 @@ class Unique(Rule):
 
 @dataclass(frozen=True)
 class PrimaryKey(Rule):
-    """The key columns must not be null, and no two rows may have the same values in them: null violates.
+    """The key columns must not be null, and no two rows may have the same values in them.
 
-    Two checks, ``…:not_null`` and ``…:unique``, of which each has the thresholds of the rule.
+    The rule makes two checks, ``…:not_null`` and ``…:unique``; the thresholds apply to each of them.
 
     Examples
     --------
@@ -72,10 +72,10 @@ class PrimaryKey(Rule):
 
 @dataclass(frozen=True, kw_only=True)
 class ForeignKey(Rule):
-    """Every key must stand in another frame. A key with a null in it passes, as in SQL.
+    """Every key must exist in another frame. A key with a null in it passes, as in SQL.
 
-    ``references`` names the frame, ``{to: airports, column: faa}`` or ``{to: …, columns: [a, b]}``, in the order of the
-    columns here; without columns, they are called there as they are here. ``to`` is a source or stage of the pipeline,
+    ``references`` names the frame: ``{to: airports, column: faa}`` or ``{to: …, columns: [a, b]}``, in the order of
+    the columns here. Without columns, the key has the same names there. ``to`` is a source or stage of the pipeline,
     or the URI of a dataset or of files.
 
     Examples
@@ -89,9 +89,11 @@ class ForeignKey(Rule):
     """
 
     name: ClassVar[str] = "foreign_key"
-    columns: tuple[str, ...] = arg(COLUMNS, "The key here: one column or several.", default=())
-    column: str | None = arg(COLUMN, "The key here, where it is one column.", default=None)
-    references: Mapping[str, Any] = arg(MAPPING, "Where it must stand: {to: frame, columns: [its key]}.")
+    columns: tuple[str, ...] = arg(COLUMNS, "The key in this frame: one column or several.", default=())
+    column: str | None = arg(COLUMN, "The key in this frame, if it is one column.", default=None)
+    references: Mapping[str, Any] = arg(
+        MAPPING, "The frame and columns in which the key must exist: {to: frame, columns: [its key]}."
+    )
 
     def __post_init__(self) -> None:
         """Check that the keys fit each other."""
@@ -113,10 +115,11 @@ class ForeignKey(Rule):
 
 @dataclass(frozen=True, kw_only=True)
 class Cardinality(Rule):
-    """Every key must stand in another frame as often as it is told. A key with a null in it passes.
+    """Every key must occur in another frame a given number of times. A key with a null in it passes.
 
-    ``is`` is read as here:there. ``1`` there is just one row of the key, ``m`` one or more; ``1`` here is a key that no two
-    rows here have, which is a check of its own, ``…:unique``. Where a key need not stand there, write ``min: 0, max: 1``.
+    ``is`` reads this frame:other frame. ``1`` for the other frame means exactly one row per key, ``m`` one or more.
+    ``1`` for this frame means that no two rows have the same key, which is a check of its own, ``…:unique``. If a key
+    may be absent there, write ``min: 0, max: 1``.
 
     Examples
     --------
@@ -129,13 +132,15 @@ class Cardinality(Rule):
     """
 
     name: ClassVar[str] = "cardinality"
-    columns: tuple[str, ...] = arg(COLUMNS, "The key here: one column or several.", default=())
-    column: str | None = arg(COLUMN, "The key here, where it is one column.", default=None)
-    references: Mapping[str, Any] = arg(MAPPING, "Where rows are counted: {to: frame, columns: [its key]}.")
-    min: int | None = arg(COUNT, "At least so many rows there. Default: 0, with max.", default=None)
-    max: int | None = arg(COUNT, "At most so many rows there. Default: any number.", default=None)
+    columns: tuple[str, ...] = arg(COLUMNS, "The key in this frame: one column or several.", default=())
+    column: str | None = arg(COLUMN, "The key in this frame, if it is one column.", default=None)
+    references: Mapping[str, Any] = arg(
+        MAPPING, "The frame in which rows are counted: {to: frame, columns: [its key]}."
+    )
+    min: int | None = arg(COUNT, "The smallest number of rows there. Default: 0, with max.", default=None)
+    max: int | None = arg(COUNT, "The largest number of rows there. Default: no limit.", default=None)
     is_: Literal["1:1", "1:m", "m:1", "m:m"] | None = arg(
-        choice("1:1", "1:m", "m:1", "m:m"), "Instead of min and max: rows here to rows there.", default=None
+        choice("1:1", "1:m", "m:1", "m:m"), "Instead of min and max: how rows here relate to rows there.", default=None
     )
 
     def __post_init__(self) -> None:

@@ -21,9 +21,10 @@ from lazypipe.windows.watermark import WATERMARK
 
 @dataclass(frozen=True)
 class Late(Rule):
-    """A row must come before its window has closed: before the watermark that it came under passed the end, and the lateness.
+    """A row must arrive before its window closes: before the watermark passes the window's end plus the allowed lateness.
 
-    Of a row that lies in several windows, the one that ends last decides. A row without a time, or without a watermark, is not late.
+    If a row belongs to several windows, the one that ends last counts. A row without a time or without a watermark is
+    not late.
 
     Examples
     --------
@@ -40,14 +41,14 @@ class Late(Rule):
     name: ClassVar[str] = "late"
     time: str = arg(COLUMN, "The column with the time of each row.")
     every: tuple[str, ...] = arg(
-        TEXTS, "How often a window begins, as in the operation window; or several.", default=()
+        TEXTS, "How often a window starts, as in the operation window; one duration or several.", default=()
     )
-    period: str | None = arg(TEXT, "How long a window is. Default: until the next one begins.", default=None)
-    offset: str | None = arg(TEXT, "How much later windows begin.", default=None)
-    time_zone: str | None = arg(TEXT, "The zone in which days begin. Default: that of the column.", default=None)
+    period: str | None = arg(TEXT, "The length of a window. Default: that of every.", default=None)
+    offset: str | None = arg(TEXT, "How much later windows start.", default=None)
+    time_zone: str | None = arg(TEXT, "The time zone in which days start. Default: that of the column.", default=None)
     gap: str | None = arg(TEXT, "Instead of every: how long a session stays open after a row.", default=None)
-    allowed_lateness: str = arg(TEXT, "How long after its end a window still takes rows.", default="0s")
-    watermark: str = arg(COLUMN, "The column with the watermark that each row came under.", default=WATERMARK)
+    allowed_lateness: str = arg(TEXT, "How long after its end a window still accepts rows.", default="0s")
+    watermark: str = arg(COLUMN, "The column with the watermark under which each row arrived.", default=WATERMARK)
 
     def __post_init__(self) -> None:
         """Check that there are windows of one kind, and that the lateness is a length of time."""

@@ -21,7 +21,7 @@ from lazypipe.spec.scope import Scope
 
 @dataclass(frozen=True)
 class Positive(Rule):
-    """The number or duration must be greater than zero. Null passes; NaN violates. One check per column.
+    """The number or duration must be greater than zero. Null passes; NaN violates. Each column is a check of its own.
 
     Examples
     --------
@@ -33,7 +33,7 @@ class Positive(Rule):
 
     name: ClassVar[str] = "positive"
     shorthand: ClassVar[str] = "columns"
-    columns: tuple[str, ...] = arg(COLUMNS, "The columns that must be above zero.")
+    columns: tuple[str, ...] = arg(COLUMNS, "The columns to check.")
 
     def checks(self, schema: pl.Schema, scope: Scope) -> Sequence[Check]:
         """One check per column: zero, below it, or NaN."""
@@ -49,7 +49,7 @@ class Positive(Rule):
 
 @dataclass(frozen=True)
 class NonNegative(Rule):
-    """The number or duration must be zero or more. Null passes; NaN violates. One check per column.
+    """The number or duration must be zero or greater. Null passes; NaN violates. Each column is a check of its own.
 
     Examples
     --------
@@ -61,7 +61,7 @@ class NonNegative(Rule):
 
     name: ClassVar[str] = "non_negative"
     shorthand: ClassVar[str] = "columns"
-    columns: tuple[str, ...] = arg(COLUMNS, "The columns that must not be below zero.")
+    columns: tuple[str, ...] = arg(COLUMNS, "The columns to check.")
 
     def checks(self, schema: pl.Schema, scope: Scope) -> Sequence[Check]:
         """One check per column: below zero, or NaN."""
@@ -76,11 +76,11 @@ class NonNegative(Rule):
 
 @dataclass(frozen=True)
 class MultipleOf(Rule):
-    """The number must be a whole multiple of another one (0 and negative multiples too). Null passes.
+    """The number must be an integer multiple of another one; 0 and negative multiples pass. Null passes.
 
-    Whole numbers and decimals are compared exactly, with ``of`` as it is written: 0.1 is one tenth. A float passes if its
-    quotient by ``of`` is whole but for rounding: nearer to a whole number than four units in the last place. So 0.3 is a
-    multiple of 0.1. NaN and infinities violate.
+    Integers and decimals are compared exactly with ``of`` as it is written: 0.1 is one tenth. A float passes if its
+    quotient by ``of`` is within four units in the last place of an integer, so 0.3 is a multiple of 0.1. NaN and
+    infinities violate.
 
     Examples
     --------
@@ -91,8 +91,8 @@ class MultipleOf(Rule):
     """
 
     name: ClassVar[str] = "multiple_of"
-    column: str = arg(COLUMN, "The column.")
-    of: int | float | Decimal = arg(NUMBER, "The number, greater than zero.")
+    column: str = arg(COLUMN, "The column to check.")
+    of: int | float | Decimal = arg(NUMBER, "The divisor, greater than zero.")
 
     def __post_init__(self) -> None:
         """Check that there are multiples."""
@@ -127,7 +127,7 @@ class MultipleOf(Rule):
 
 @dataclass(frozen=True)
 class Finite(Rule):
-    """The number must be neither infinite nor NaN. Null passes. One check per column.
+    """The number must be neither infinite nor NaN. Null passes. Each column is a check of its own.
 
     Examples
     --------
@@ -139,7 +139,7 @@ class Finite(Rule):
 
     name: ClassVar[str] = "finite"
     shorthand: ClassVar[str] = "columns"
-    columns: tuple[str, ...] = arg(COLUMNS, "The columns that must be finite.")
+    columns: tuple[str, ...] = arg(COLUMNS, "The columns to check.")
 
     def checks(self, schema: pl.Schema, scope: Scope) -> Sequence[Check]:
         """One check per column: infinite or NaN."""

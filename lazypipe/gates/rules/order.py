@@ -20,10 +20,12 @@ class _InOrder(Rule):
 
     rising: ClassVar[bool]
     """Whether values are to go up."""
-    column: str = arg(COLUMN, "The column.")
+    column: str = arg(COLUMN, "The column to check.")
     order_by: tuple[str, ...] = arg(COLUMNS, "The columns that order the rows.")
-    by: tuple[str, ...] = arg(COLUMNS, "Each group of equal values in these columns is looked at alone.", default=())
-    strictly: bool = arg(FLAG, "Whether an equal value violates as well. Default: no.", default=False)
+    by: tuple[str, ...] = arg(
+        COLUMNS, "The columns to group by; each group is checked separately. Default: all rows together.", default=()
+    )
+    strictly: bool = arg(FLAG, "Whether an equal value violates too. Default: no.", default=False)
 
     def checks(self, schema: pl.Schema, scope: Scope) -> Sequence[Check]:
         """One check: less, or greater, than the value before."""
@@ -52,12 +54,12 @@ class _InOrder(Rule):
 
 @dataclass(frozen=True)
 class Increasing(_InOrder):
-    """The value must not be less than the one before it, in the order of ``order_by``, within each group of ``by``.
+    """A value must not be less than the previous one, in the order of ``order_by``, within each group of ``by``.
 
-    Rows have no order of their own (a streaming query keeps none), so it must be named. Null passes and is skipped: its
-    neighbours are compared with each other; so are rows outside of ``where`` and rows without a place in the order (a null
-    in ``order_by``). NaN violates, and is skipped too. The first row of a group passes; null in ``by`` is a group. Rows
-    that tie in ``order_by`` are taken in the order that violates least: by value.
+    Rows have no order of their own (a streaming query keeps none), so ``order_by`` is required. Null passes and is
+    skipped: its neighbours are compared with each other. Rows outside of ``where``, and rows with a null in
+    ``order_by``, are skipped too. NaN violates and is skipped. The first row of a group passes; null in ``by`` is a
+    group. Rows that tie in ``order_by`` are taken in the order of their values, which violates least.
 
     Examples
     --------
@@ -74,9 +76,9 @@ class Increasing(_InOrder):
 
 @dataclass(frozen=True)
 class Decreasing(_InOrder):
-    """The value must not be greater than the one before it, in the order of ``order_by``, within each group of ``by``.
+    """A value must not be greater than the previous one, in the order of ``order_by``, within each group of ``by``.
 
-    Null, NaN, ties and groups are treated as by ``increasing``.
+    Nulls, NaN, ties and groups are treated as in ``increasing``.
 
     Examples
     --------

@@ -23,16 +23,21 @@ Sense = Literal["date", "datetime", "time", "integer", "number", "boolean"]
 
 @dataclass(frozen=True)
 class Parseable(Rule):
-    """The whole text must be readable as a value of a kind, with no space around it. Null passes.
+    """The whole text must be readable as a date, time, number or boolean, without white space around it. Null passes.
 
-    Without ``format``: a date is ``2013-12-31``; a time ``23:59``, with seconds and fractions if need be; a datetime such a
-    date, ``T`` or a space, such a time, and perhaps ``Z`` or an offset (``+01:00``); an integer is decimal digits with an
-    optional sign, within Int64; a number may also have a point and an exponent, but must not be NaN or infinite; a boolean
-    is ``true`` or ``false`` in any case.
+    Without ``format``, these are accepted:
 
-    ``format`` for dates, datetimes and times holds the codes of ``strftime`` (``%d.%m.%Y``), read as Polars reads them: a
-    number may lack its leading zeros. For numbers it is an example of the signs, one of ``1234.56``, ``1,234.56``,
-    ``1234,56``, ``1.234,56``, ``1 234,56`` and ``1'234.56``; groups may be missing, but must not be wrong.
+    - ``date``: ``2013-12-31``.
+    - ``time``: ``23:59``, optionally with seconds and fractions of them.
+    - ``datetime``: a date, ``T`` or a space, a time, and optionally ``Z`` or an offset (``+01:00``).
+    - ``integer``: decimal digits with an optional sign, within the range of Int64.
+    - ``number``: also with a point and an exponent, but neither NaN nor infinite.
+    - ``boolean``: ``true`` or ``false``, in upper or lower case.
+
+    For dates, datetimes and times, ``format`` holds codes of ``strftime`` (``%d.%m.%Y``), read as Polars reads them:
+    a number may lack its leading zeros. For numbers, it is a sample of the separators: ``1234.56``, ``1,234.56``,
+    ``1234,56``, ``1.234,56``, ``1 234,56`` or ``1'234.56``. The thousands separators may be left out, but not
+    misplaced.
 
     Examples
     --------
@@ -44,10 +49,10 @@ class Parseable(Rule):
     """
 
     name: ClassVar[str] = "parseable"
-    column: str = arg(COLUMN, "The column of text.")
-    as_: Sense = arg(choice(*get_args(Sense)), "What it must be readable as.")
+    column: str = arg(COLUMN, "The text column to check.")
+    as_: Sense = arg(choice(*get_args(Sense)), "What the text must be readable as.")
     format: str | None = arg(
-        TEXT, "How it is written, such as %d.%m.%Y or 1.234,56. Default: as in ISO 8601.", default=None
+        TEXT, "How the text is written, such as %d.%m.%Y or 1.234,56. Default: ISO 8601.", default=None
     )
 
     def __post_init__(self) -> None:
@@ -79,13 +84,13 @@ class Parseable(Rule):
 
 @dataclass(frozen=True)
 class IsType(Rule):
-    """The value must be one of a type, or become one without loss. Null passes.
+    """The value must be of a type, or convert to it without loss. Null passes.
 
-    A column of that very type always passes. Otherwise each value must survive the way there and back: whole floats are
-    integers, an Int64 that is small enough is an Int8, midnight is a Date. Text must be readable as the type, as by
-    ``parseable``, in its range and, for decimals, with no more digits than they hold; a datetime needs an offset exactly
-    if the type has a time zone. Types between which there is no such way (a list and a number, an instant and a datetime
-    without time zone) are a mistake in the definition.
+    A column of that type always passes. Otherwise each value must survive the conversion and back: a float without a
+    fraction is an integer, a small Int64 is an Int8, a datetime at midnight is a Date. Text must be readable as the
+    type, as in ``parseable``, within its range and, for decimals, with no more digits than the type holds. A text
+    datetime must have an offset if, and only if, the type has a time zone. If two types have no such conversion (a
+    list and a number, a datetime with and one without time zone), the definition is refused.
 
     Examples
     --------
@@ -98,7 +103,7 @@ class IsType(Rule):
     """
 
     name: ClassVar[str] = "is_type"
-    column: str = arg(COLUMN, "The column.")
+    column: str = arg(COLUMN, "The column to check.")
     type: str = arg(TEXT, "The type, such as Int64, Date or Decimal(10, 2).")
 
     def __post_init__(self) -> None:

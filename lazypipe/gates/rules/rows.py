@@ -17,7 +17,7 @@ from lazypipe.spec.scope import Scope
 
 @dataclass(frozen=True)
 class Expression(Rule):
-    """A SQL condition must be true. Where it is null (a comparison with null), the row passes.
+    """A SQL condition must be true. If it is null, as a comparison with null is, the row passes.
 
     Examples
     --------
@@ -40,9 +40,9 @@ class Expression(Rule):
 
 @dataclass(frozen=True)
 class Conditional(Rule):
-    """Where one SQL condition is true, another one must be true. Where either is null, the row passes.
+    """If one SQL condition is true, another one must be true. If either is null, the row passes.
 
-    To demand a value, say so: ``then: shipped_at IS NOT NULL``. Unlike with ``where``, all rows count as checked.
+    To require a value, say so: ``then: shipped_at IS NOT NULL``. Unlike with ``where``, all rows count as checked.
 
     Examples
     --------
@@ -55,7 +55,7 @@ class Conditional(Rule):
     """
 
     name: ClassVar[str] = "conditional"
-    when: str | pl.Expr = arg(SQL, "A SQL condition: the rows that it is about.")
+    when: str | pl.Expr = arg(SQL, "A SQL condition that selects the rows to check.")
     then: str | pl.Expr = arg(SQL, "A SQL condition that those rows must meet.")
 
     def checks(self, schema: pl.Schema, scope: Scope) -> Sequence[Check]:
@@ -80,7 +80,7 @@ class AnyNotNull(Rule):
 
     name: ClassVar[str] = "any_not_null"
     shorthand: ClassVar[str] = "columns"
-    columns: tuple[str, ...] = arg(COLUMNS, "The columns one of which must have a value.")
+    columns: tuple[str, ...] = arg(COLUMNS, "The columns of which one must have a value.")
 
     def checks(self, schema: pl.Schema, scope: Scope) -> Sequence[Check]:
         """One check: all are null."""
@@ -92,7 +92,7 @@ class AnyNotNull(Rule):
 
 @dataclass(frozen=True)
 class Exclusive(Rule):
-    """At most one of the columns may have a value; with ``exactly``, one of them must. NaN is a value.
+    """At most one of the columns may have a value; with ``exactly``, exactly one of them must. NaN is a value.
 
     Examples
     --------
@@ -106,8 +106,8 @@ class Exclusive(Rule):
 
     name: ClassVar[str] = "exclusive"
     shorthand: ClassVar[str] = "columns"
-    columns: tuple[str, ...] = arg(COLUMNS, "The columns, two or more.")
-    exactly: bool = arg(FLAG, "Whether a row without any value violates as well. Default: no.", default=False)
+    columns: tuple[str, ...] = arg(COLUMNS, "Two or more columns.")
+    exactly: bool = arg(FLAG, "Whether a row without any value violates too. Default: no.", default=False)
 
     def __post_init__(self) -> None:
         """Check that columns can exclude each other."""

@@ -19,8 +19,8 @@ from lazypipe.spec.scope import Scope
 
 @dataclass(frozen=True)
 class _Pattern(Rule):
-    column: str = arg(COLUMN, "The column.")
-    pattern: str = arg(TEXT, "What must be found.")
+    column: str = arg(COLUMN, "The text column to check.")
+    pattern: str = arg(TEXT, "The regular expression that must match.")
     fits: ClassVar[bool] = True
 
     def checks(self, schema: pl.Schema, scope: Scope) -> Sequence[Check]:
@@ -34,10 +34,11 @@ class _Pattern(Rule):
 
 @dataclass(frozen=True)
 class Regex(_Pattern):
-    r"""A regular expression must be found in the text (write ``^`` and ``$`` where it must be all of it). Null passes.
+    r"""A regular expression must match some part of the text. Null passes.
 
-    The syntax is that of Rust's ``regex``: linear in the length of the text, so without look-around and back-references;
-    ``\d``, ``\w`` and ``\s`` know Unicode, and ``$`` is the very end of the text.
+    To match the whole text, write ``^`` and ``$``. The syntax is that of Rust's ``regex``, which runs in linear time
+    and so has no look-around and no back-references. ``\d``, ``\w`` and ``\s`` know Unicode, and ``$`` is the very
+    end of the text.
 
     Examples
     --------
@@ -53,7 +54,7 @@ class Regex(_Pattern):
 
 @dataclass(frozen=True)
 class NotRegex(Regex):
-    """A regular expression must not be found in the text. Null passes. The syntax is that of ``regex``.
+    """A regular expression must not match any part of the text. Null passes. The syntax is that of ``regex``.
 
     Examples
     --------
@@ -66,14 +67,14 @@ class NotRegex(Regex):
 
     name: ClassVar[str] = "not_regex"
     fits: ClassVar[bool] = False
-    pattern: str = arg(TEXT, "What must not be found.")
+    pattern: str = arg(TEXT, "The regular expression that must not match.")
 
 
 @dataclass(frozen=True)
 class Like(_Pattern):
-    r"""The whole text must match a SQL ``LIKE`` pattern: ``%`` is any text, ``_`` any one character. Null passes.
+    r"""The whole text must match a SQL ``LIKE`` pattern: ``%`` stands for any text, ``_`` for any one character. Null passes.
 
-    A backslash takes the sign after it literally: ``100\%``. Upper and lower case differ.
+    A backslash makes the next character literal: ``100\%``. Upper and lower case differ.
 
     Examples
     --------
@@ -93,7 +94,7 @@ class Like(_Pattern):
 
 @dataclass(frozen=True)
 class NotLike(Like):
-    """The whole text must not match a SQL ``LIKE`` pattern, written as for ``like``. Null passes.
+    """The whole text must not match a SQL ``LIKE`` pattern, written as in ``like``. Null passes.
 
     Examples
     --------
@@ -110,7 +111,9 @@ class NotLike(Like):
 
 @dataclass(frozen=True)
 class LengthBetween(Rule):
-    """Texts must have so many characters (Unicode code points), lists so many items, binary values bytes. Null passes.
+    """The length must lie within bounds: characters of text, items of a list, bytes of a binary value. Null passes.
+
+    A character is a Unicode code point.
 
     Examples
     --------
@@ -122,9 +125,9 @@ class LengthBetween(Rule):
     """
 
     name: ClassVar[str] = "length_between"
-    column: str = arg(COLUMN, "The column.")
-    min: int | None = arg(COUNT, "The least length. Default: none.", default=None)
-    max: int | None = arg(COUNT, "The greatest length. Default: none.", default=None)
+    column: str = arg(COLUMN, "The column to check.")
+    min: int | None = arg(COUNT, "The smallest length. Default: none.", default=None)
+    max: int | None = arg(COUNT, "The largest length. Default: none.", default=None)
 
     def __post_init__(self) -> None:
         """Check that there is a bound, and that it bounds."""
@@ -155,8 +158,9 @@ class LengthBetween(Rule):
 class Json(Rule):
     """The text must be one JSON value (RFC 8259), with nothing but white space around it. Null passes.
 
-    Strict: no comments, no trailing commas, no NaN. As that standard allows a reader, it also refuses what a receiver
-    could not hold: nesting deeper than 127, numbers beyond the range of a double, and half of a surrogate pair.
+    The check is strict: no comments, no trailing commas, no NaN. As RFC 8259 allows, it also refuses what many
+    readers cannot represent: nesting deeper than 127 levels, numbers beyond the range of a double, and unpaired
+    surrogates.
 
     Examples
     --------
@@ -168,7 +172,7 @@ class Json(Rule):
 
     name: ClassVar[str] = "json"
     shorthand: ClassVar[str] = "column"
-    column: str = arg(COLUMN, "The column.")
+    column: str = arg(COLUMN, "The text column to check.")
 
     def checks(self, schema: pl.Schema, scope: Scope) -> Sequence[Check]:
         """One check: not to be read."""

@@ -25,10 +25,11 @@ from lazypipe.spec.types import dtype_name
 
 @dataclass(frozen=True)
 class Freshness(GroupedRule):
-    """The greatest time in a column must not be older than a duration before the run's clock. Null does not count.
+    """The latest time in a column must not be older than a duration before the run's clock. Nulls are ignored.
 
-    No values pass (add ``row_count`` or ``completeness`` where that must not be), and so does a time in the future. A
-    datetime without a time zone is in UTC. A date lasts until its end: ``within: 2h`` is fresh until 2:00 of the next day.
+    Without values the rule passes; add ``row_count`` or ``completeness`` to rule that out. A time in the future
+    passes. A datetime without a time zone counts as UTC. A date lasts until its end: with ``within: 2h`` it is fresh
+    until 02:00 of the next day.
 
     Examples
     --------
@@ -43,7 +44,7 @@ class Freshness(GroupedRule):
 
     name: ClassVar[str] = "freshness"
     column: str = arg(COLUMN, "A column of dates or datetimes.")
-    within: Any = arg(TEXT, "How old the newest may be: 90s, 15m, 2h, 3d or 1w.")
+    within: Any = arg(TEXT, "The greatest age of the latest time: 90s, 15m, 2h, 3d or 1w.")
 
     def __post_init__(self) -> None:
         """Check the duration."""
@@ -84,12 +85,12 @@ class Freshness(GroupedRule):
 
 @dataclass(frozen=True)
 class NoGaps(GroupedRule):
-    """Every step between the first and the last value must have a row: every day, every hour, every number. Null is no value.
+    """Every step between the first and the last value must have a row: every day, every hour, every number. Nulls are ignored.
 
-    A row stands for the step that it lies in, which need not be at its start. Steps are counted from ``start``, or else
-    from 0, from 1970-01-01 and, for weeks, from Mondays; days and longer steps are those of the column's time zone. What
-    is measured is how many steps are missing; no values pass, unless ``start`` and ``end`` say what there should be.
-    Rows outside of them do not count. A group that has no rows at all is not missed.
+    A row covers the step that it lies in; it need not be at the step's start. Steps are counted from ``start``, or
+    else from 0, from 1970-01-01 and, for weeks, from Mondays. Days and longer steps follow the column's time zone.
+    The rule counts missing steps. Without values it passes, unless ``start`` and ``end`` give the range; rows outside
+    of that range are ignored. A group without any rows is not noticed.
 
     Examples
     --------
@@ -103,11 +104,11 @@ class NoGaps(GroupedRule):
     """
 
     name: ClassVar[str] = "no_gaps"
-    column: str = arg(COLUMN, "A column of dates, datetimes or whole numbers.")
-    every: Any = arg(BOUND, "The step: 30s, 15m, 1h, 1d, 1w, 1mo, 1q or 1y; for whole numbers, a whole number.")
-    start: Any = arg(BOUND, "Where the first step begins. Default: the step of the first value.", default=None)
-    end: Any = arg(BOUND, "What the last step contains. Default: the last value.", default=None)
-    max: int = arg(COUNT, "How many steps may be missing.", default=0)
+    column: str = arg(COLUMN, "A column of dates, datetimes or integers.")
+    every: Any = arg(BOUND, "The step: 30s, 15m, 1h, 1d, 1w, 1mo, 1q or 1y; for integers, an integer.")
+    start: Any = arg(BOUND, "The start of the first step. Default: the step of the first value.", default=None)
+    end: Any = arg(BOUND, "A value in the last step. Default: the last value.", default=None)
+    max: int = arg(COUNT, "The number of steps that may be missing.", default=0)
 
     def checks(self, schema: pl.Schema, scope: Scope) -> Sequence[Check]:
         """One check: steps without a row."""

@@ -23,9 +23,10 @@ from lazypipe.spec.scope import Scope
 
 @dataclass(frozen=True)
 class NotNull(Rule):
-    """The column must not be null: the one rule for which null is the violation. NaN is not null.
+    """The column must not be null. NaN is not null.
 
-    Several columns make one check each, so that the report says which of them was null.
+    Other rules let null pass, unless they say otherwise. Each column is a check of its own, so that the report says
+    which of them was null.
 
     Examples
     --------
@@ -47,7 +48,7 @@ class NotNull(Rule):
 
 @dataclass(frozen=True)
 class Null(Rule):
-    """The column must be null: any value violates, NaN too. One check per column.
+    """The column must be null: any value violates, NaN too. Each column is a check of its own.
 
     Examples
     --------
@@ -60,7 +61,7 @@ class Null(Rule):
 
     name: ClassVar[str] = "null"
     shorthand: ClassVar[str] = "columns"
-    columns: tuple[str, ...] = arg(COLUMNS, "The columns that must have no value.")
+    columns: tuple[str, ...] = arg(COLUMNS, "The columns that must be null.")
 
     def checks(self, schema: pl.Schema, scope: Scope) -> Sequence[Check]:
         """One check per column."""
@@ -70,7 +71,7 @@ class Null(Rule):
 
 @dataclass(frozen=True)
 class NotEmpty(Rule):
-    """Text, lists and binary values must not be empty. Null passes (``not_null`` is for that). One check per column.
+    """Text, lists and binary values must not be empty. Null passes (use ``not_null`` for that). Each column is a check of its own.
 
     Examples
     --------
@@ -83,8 +84,8 @@ class NotEmpty(Rule):
 
     name: ClassVar[str] = "not_empty"
     shorthand: ClassVar[str] = "columns"
-    columns: tuple[str, ...] = arg(COLUMNS, "The columns that must not be empty.")
-    blank: bool = arg(FLAG, "Whether text of nothing but white space violates as well. Default: no.", default=False)
+    columns: tuple[str, ...] = arg(COLUMNS, "The columns to check.")
+    blank: bool = arg(FLAG, "Whether text of nothing but white space violates too. Default: no.", default=False)
 
     def checks(self, schema: pl.Schema, scope: Scope) -> Sequence[Check]:
         """One check per column: nothing in it."""
@@ -101,10 +102,10 @@ class NotEmpty(Rule):
 
 @dataclass(frozen=True)
 class Between(Rule):
-    """The value must lie between bounds, either of which may be left out. Null passes; NaN is outside.
+    """The value must lie within bounds, either of which may be left out. Null passes; NaN violates.
 
-    Bounds on dates, times and datetimes are written as ISO text (a datetime without an offset is in the column's time zone),
-    on durations as ``90s``, ``15m``, ``2h``, ``3d`` or ``1w``; a bound may be a parameter, ``:name``.
+    Write bounds on dates, times and datetimes as ISO text; a datetime without an offset is in the column's time zone.
+    Write bounds on durations as ``90s``, ``15m``, ``2h``, ``3d`` or ``1w``. A bound may be a parameter, ``:name``.
 
     Examples
     --------
@@ -115,11 +116,14 @@ class Between(Rule):
     """
 
     name: ClassVar[str] = "between"
-    column: str = arg(COLUMN, "The column.")
-    min: Any = arg(BOUND, "The least value. Default: none.", default=None)
-    max: Any = arg(BOUND, "The greatest value. Default: none.", default=None)
+    column: str = arg(COLUMN, "The column to check.")
+    min: Any = arg(BOUND, "The lower bound. Default: none.", default=None)
+    max: Any = arg(BOUND, "The upper bound. Default: none.", default=None)
     closed: Literal["both", "left", "right", "none"] = arg(
-        choice(*CLOSED), "Which bounds are allowed values themselves.", default="both"
+        choice(*CLOSED),
+        "Which of the bounds are allowed values themselves: both, only the lower (left), only the upper "
+        "(right), or none.",
+        default="both",
     )
 
     def __post_init__(self) -> None:
@@ -179,7 +183,7 @@ class InSet(Rule):
     """
 
     name: ClassVar[str] = "in_set"
-    column: str = arg(COLUMN, "The column.")
+    column: str = arg(COLUMN, "The column to check.")
     values: tuple[Any, ...] = arg(SCALARS, "The allowed values.")
 
     def checks(self, schema: pl.Schema, scope: Scope) -> Sequence[Check]:
@@ -190,7 +194,7 @@ class InSet(Rule):
 
 @dataclass(frozen=True)
 class NotInSet(Rule):
-    """The value must be none of a list. Null passes.
+    """The value must not be one of a list. Null passes.
 
     Examples
     --------
@@ -202,7 +206,7 @@ class NotInSet(Rule):
     """
 
     name: ClassVar[str] = "not_in_set"
-    column: str = arg(COLUMN, "The column.")
+    column: str = arg(COLUMN, "The column to check.")
     values: tuple[Any, ...] = arg(SCALARS, "The values that must not occur.")
 
     def checks(self, schema: pl.Schema, scope: Scope) -> Sequence[Check]:

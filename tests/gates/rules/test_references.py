@@ -148,7 +148,7 @@ def counts(**more: Any) -> dict[str, Any]:
         (refers(columns=["a"]), "column and columns say the same; give column or columns"),
         (
             {"foreign_key": {"column": "a"}},
-            "'references' is missing in 'foreign_key'; add references: Where it must stand: {to: frame, columns: [its key]}",
+            "'references' is missing in 'foreign_key'; add references: The frame and columns in which the key must exist: {to: frame, columns: [its key]}",
         ),
         (refers(references={}), "references needs a frame; write to: and a source, a stage or a URI"),
         (refers(references={"to": 5}), "5 is no name of a frame; write to: and a source, a stage or a URI"),
