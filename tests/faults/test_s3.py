@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-import http.client
 import json
+import re
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from datetime import timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import polars as pl
 import pytest
 from moto.server import ThreadedMotoServer
-from s3fs import S3FileSystem
 
 import lazypipe as lp
 from lazypipe.__main__ import main
 from lazypipe.storage import uri as uris
 from lazypipe.storage.numbered import NumberedFiles
+from tests.faults.between import LOST, Between, between
 
 
 @pytest.fixture(scope="module")
@@ -151,6 +149,16 @@ def test_one_of_many_creates_a_number(bucket: str, options: dict[str, Any]) -> N
     assert [f"{n}".encode() for n in won] == [NumberedFiles(f"{bucket}/log", options, what="the log").read(1)]
 
 
+def test_what_came_after_a_listing_is_read(bucket: str, options: dict[str, Any]) -> None:
+    files = NumberedFiles(f"{bucket}/log", options, what="the log")
+    files.create(1, b"1")
+    assert files.numbers() == [1]
+    # as by a try of its own whose answer was lost: the client does not know of it
+    NumberedFiles(f"{bucket}/log", {**options, "skip_instance_cache": True}, what="the log").create(2, b"2")
+    assert files.read(2) == b"2"
+    assert files.read(3) is None
+
+
 def test_two_runs_at_once_lose_nothing(bucket: str, options: dict[str, Any], tmp_path: Path) -> None:
     for number in range(4):
         deliver(bucket, options, f"{number}.csv", f"{number},mon,1\n")
@@ -163,60 +171,22 @@ def test_two_runs_at_once_lose_nothing(bucket: str, options: dict[str, Any], tmp
     assert days(bucket, options) == [("mon", 4)]
 
 
-@contextmanager
-def losing_answers(server: str, to: str) -> Iterator[tuple[str, list[str]]]:
-    """A proxy that hands each request on, and cuts the connection instead of the answer to the first PUT with that in its path."""
-    lost: list[str] = []
-
-    class Proxy(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def hand_on(self) -> None:
-            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            there = http.client.HTTPConnection(urlsplit(server).netloc)
-            there.request(self.command, self.path, body, dict(self.headers))
-            answer = there.getresponse()
-            content = answer.read()
-            there.close()
-            if self.command == "PUT" and to in self.path and not lost:
-                lost.append(self.path)
-                self.close_connection = True
-                return
-            self.send_response_only(answer.status)
-            for name, value in answer.getheaders():
-                if name.lower() not in ("connection", "transfer-encoding", "content-length"):
-                    self.send_header(name, value)
-            length = answer.getheader("Content-Length") if self.command == "HEAD" else None
-            self.send_header("Content-Length", length or str(len(content)))
-            self.end_headers()
-            self.wfile.write(content)
-
-        do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = hand_on  # noqa: N815
-
-        def log_message(self, *_: Any) -> None: ...
-
-    proxy = ThreadingHTTPServer(("127.0.0.1", 0), Proxy)
-    thread = threading.Thread(target=proxy.serve_forever)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{proxy.server_port}", lost
-    finally:
-        proxy.shutdown()
-        thread.join()
-        proxy.server_close()
+@pytest.fixture
+def proxy(server: str, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> Iterator[Between]:
+    """What the environment and ``options`` lead to; who has them from before goes to the store itself."""
+    with between(server) as found:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", found.url)
+        options["aws_endpoint_url"] = found.url
+        yield found
 
 
 def test_a_record_whose_answer_is_lost_is_one_record(
-    server: str, bucket: str, options: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    bucket: str, options: dict[str, Any], tmp_path: Path, proxy: Between
 ) -> None:
     deliver(bucket, options, "a.csv", "1,mon,5\n")
-    with losing_answers(server, "/state/ledger/0") as (proxy, lost):
-        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy)
-        S3FileSystem.clear_instance_cache()  # one that stands there already would go on by the other way
-        assert pipeline(bucket, {**options, "aws_endpoint_url": proxy}, tmp_path).run().status == "done"
-    assert len(lost) == 1
-    monkeypatch.setenv("AWS_ENDPOINT_URL", server)
-    S3FileSystem.clear_instance_cache()
+    proxy.once(LOST, "PUT", "/state/ledger/0")
+    assert pipeline(bucket, options, tmp_path).run().status == "done"
+    assert [path for method, path in proxy.take() if method == "PUT" and "/state/ledger/0" in path][1:]
     assert days(bucket, options) == [("mon", 5)]
     assert lp.history(f"{bucket}/days", storage_options=options)["version"].to_list() == [1]
     ledger = lp.ledger(f"{bucket}/state/ledger")
@@ -226,7 +196,7 @@ def test_a_record_whose_answer_is_lost_is_one_record(
 
 @pytest.mark.parametrize("to", ["/days.commits/0", "/days.commits/lists/"], ids=["log", "list"])
 def test_a_commit_whose_answer_is_lost_is_one_commit(
-    to: str, server: str, bucket: str, options: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    to: str, bucket: str, options: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, proxy: Between
 ) -> None:
     # what takes more than a few bytes rests upon lists, whose answers may be lost as well
     for module, name in (("log", "_LONG"), ("log", "_LARGE"), ("since", "_MANY"), ("since", "_LARGE")):
@@ -234,15 +204,55 @@ def test_a_commit_whose_answer_is_lost_is_one_commit(
     deliver(bucket, options, "a.csv", "1,mon,5\n")
     pipeline(bucket, options, tmp_path).run().raise_for_status()
     deliver(bucket, options, "b.csv", "2,tue,7\n")
-    with losing_answers(server, to) as (proxy, lost):
-        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy)
-        S3FileSystem.clear_instance_cache()
-        result = pipeline(bucket, {**options, "aws_endpoint_url": proxy}, tmp_path).run()
-        assert result.status == "done"
-    assert len(lost) == 1
-    monkeypatch.setenv("AWS_ENDPOINT_URL", server)
-    S3FileSystem.clear_instance_cache()
+    proxy.once(LOST, "PUT", to)
+    proxy.take()
+    assert pipeline(bucket, options, tmp_path).run().status == "done"
+    assert [path for method, path in proxy.take() if method == "PUT" and to in path][1:]
     assert days(bucket, options) == [("mon", 5), ("tue", 7)]
     assert lp.history(f"{bucket}/days", storage_options=options)["version"].to_list() == [1, 2]
     assert pipeline(bucket, options, tmp_path).run().status == "unchanged"
-    assert lp.ledger(f"{bucket}/state/ledger").verify().problems == ()
+    ledger = lp.ledger(f"{bucket}/state/ledger")
+    assert [r.status for r in ledger.records()] == ["done", "done", "unchanged"]
+    assert ledger.verify().problems == ()
+
+
+def test_what_a_run_asks_of_the_store(bucket: str, options: dict[str, Any], tmp_path: Path, proxy: Between) -> None:
+    name = bucket.removeprefix("s3://")
+
+    def asked() -> Counter[tuple[str, str]]:
+        """Return the requests of a run, by the folder that they are about."""
+        plan = pipeline(bucket, options, tmp_path)
+        proxy.take()
+        plan.run().raise_for_status()
+        found = Counter[tuple[str, str]]()
+        for method, path in proxy.take():
+            listed = re.search(r"prefix=([^&]*)", path)
+            folder = path.removeprefix(f"/{name}").strip("/").rpartition("/")[0] if listed is None else listed[1]
+            found["LIST" if listed is not None else method, folder.strip("/")] += 1
+        return found
+
+    deliver(bucket, options, "a.csv", "1,mon,5\n2,tue,-1\n3,tue,2\n")
+    asked()
+    assert asked() == {
+        ("LIST", "state/ledger"): 1,
+        ("GET", "state/ledger"): 1,
+        ("LIST", "in"): 1,
+        **{("LIST", f"{output}.commits"): 1 for output in ("good", "days")},
+        **{("GET", f"{output}.commits"): 1 for output in ("good", "days")},
+        ("PUT", "state/ledger"): 1,
+        ("PUT", "state/runs"): 3,  # as it begins, after each output but the last, and at its end
+    }
+
+
+def test_a_bucket_that_is_missing_is_not_made(bucket: str, options: dict[str, Any], tmp_path: Path) -> None:
+    deliver(bucket, options, "a.csv", "1,mon,5\n")
+    plan = lp.pipeline("p", base=str(tmp_path), state="s3://no-such-bucket/state")
+    plan = plan.source("orders", f"{bucket}/in/*.csv", storage_options=options).stage("good", "orders")
+    plan = plan.output("good", f"{bucket}/good", storage_options=options)
+    with pytest.raises(
+        lp.LazypipeError,
+        match=r"^s3://no-such-bucket/state/runs/\S+\.json: cannot write the run's record: The specified bucket does not exist; "
+        "mend the cause, or choose another folder with state$",
+    ):
+        plan.build().compile().run()
+    assert not uris.file_system("s3://no-such-bucket", options)[0].exists("no-such-bucket")
