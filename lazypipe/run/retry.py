@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import errno
 import random
+import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from lazypipe.errors import CommitConflict
+from lazypipe.storage.reasons import may_pass
 from lazypipe.storage.scan import os_error
 
 __all__ = ["TRIES", "Backoff", "is_transient"]
@@ -35,6 +37,19 @@ _PASSING = frozenset(
         errno.ETIMEDOUT,
     }
 )
+_AWAY = frozenset(
+    {
+        "ClientConnectionError",
+        "ClientPayloadError",
+        "ConnectTimeoutError",
+        "ConnectionClosedError",
+        "EndpointConnectionError",
+        "IncompleteReadError",
+        "ReadTimeoutError",
+        "ResponseStreamingError",
+    }
+)
+"""What clients of stores (botocore, aiohttp) raise where the network is away; they are not imported for it."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +84,10 @@ def is_transient(error: BaseException) -> bool:
     (True, False)
     """
     return any(
-        isinstance(e, CommitConflict | ConnectionError | TimeoutError) or os_error(e) in _PASSING
+        isinstance(e, CommitConflict | ConnectionError | TimeoutError | socket.gaierror)
+        or os_error(e) in _PASSING
+        or may_pass(str(e))
+        or not _AWAY.isdisjoint(of.__name__ for of in type(e).__mro__)
         for e in _causes(error)
     )
 

@@ -170,7 +170,7 @@ def is_native(uri: str) -> bool:
     return protocol(uri) in NATIVE and not _is_chain(uri)
 
 
-def polars_options(uri: str, options: Mapping[str, Any] | None) -> dict[str, str] | None:
+def polars_options(uri: str, options: Mapping[str, Any] | None) -> dict[str, Any] | None:
     """Return the options of a storage as Polars takes them for a URI."""
     return for_polars(protocol(uri), options or {})
 

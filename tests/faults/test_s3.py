@@ -18,9 +18,11 @@ from moto.server import ThreadedMotoServer
 
 import lazypipe as lp
 from lazypipe.__main__ import main
+from lazypipe.errors import SourceError
+from lazypipe.run.retry import is_transient
 from lazypipe.storage import uri as uris
 from lazypipe.storage.numbered import NumberedFiles
-from tests.faults.between import LOST, Between, between
+from tests.faults.between import DROPPED, LOST, Between, Fate, between
 
 
 @pytest.fixture(scope="module")
@@ -214,6 +216,43 @@ def test_a_commit_whose_answer_is_lost_is_one_commit(
     ledger = lp.ledger(f"{bucket}/state/ledger")
     assert [r.status for r in ledger.records()] == ["done", "done", "unchanged"]
     assert ledger.verify().problems == ()
+
+
+def _answered(status: int | str) -> Fate:
+    """What happens to all that is asked about one file."""
+    return lambda asked: status if asked[1].endswith("/in/a.csv") else None
+
+
+@pytest.mark.parametrize(
+    ("fate", "said", "passes"),
+    [
+        (503, "Server returned non-2xx status code: 503 Service Unavailable", True),
+        (429, "Server returned non-2xx status code: 429 Too Many Requests", True),
+        (DROPPED, "HTTP error: error sending request", True),
+        (403, "Server returned non-2xx status code: 403 Forbidden", False),
+    ],
+    ids=["503", "429", "cut", "403"],
+)
+def test_what_cannot_be_fetched_is_not_called_unreadable(
+    fate: int | str, said: str, *, passes: bool, bucket: str, options: dict[str, Any], tmp_path: Path, proxy: Between
+) -> None:
+    deliver(bucket, options, "a.csv", "1,mon,5\n")
+    deliver(bucket, options, "b.csv", "1,mon,5\n")
+    options["max_retries"] = 0
+    pipeline(bucket, options, tmp_path).run().raise_for_status()
+    proxy.fate = _answered(fate)
+    with pytest.raises(SourceError) as caught:
+        pipeline(bucket, options, tmp_path)
+    begin = f"{bucket}/in/a.csv: source 'orders': cannot be read: object-store error: "
+    assert str(caught.value).startswith(begin)
+    assert str(caught.value).endswith(f"{said}; check rights and network")
+    assert is_transient(caught.value) is passes
+    # and nobody takes it for a damaged one, which would be left out
+    source = lp.pipeline("p", base=str(tmp_path)).source(
+        "orders", f"{bucket}/in/*.csv", storage_options=options, on_corrupt="skip"
+    )
+    with pytest.raises(SourceError, match="cannot be read: object-store error: "):
+        source.stage("good", "orders").output("good", "good").build().compile().run().raise_for_status()
 
 
 def test_what_a_run_asks_of_the_store(bucket: str, options: dict[str, Any], tmp_path: Path, proxy: Between) -> None:

@@ -6,6 +6,7 @@ import gc
 import os
 import random
 import signal
+import socket
 import threading
 import tracemalloc
 from collections.abc import Callable
@@ -15,6 +16,8 @@ from typing import Any
 
 import polars as pl
 import pytest
+from aiohttp import ClientPayloadError, ServerDisconnectedError
+from botocore.exceptions import ConnectionClosedError, EndpointConnectionError
 
 import lazypipe as lp
 from lazypipe.errors import CommitConflict, RunError, SourceError, StorageError
@@ -391,7 +394,18 @@ def test_what_cannot_be_listed_for_good_is_raised(site: Site, monkeypatch: pytes
         (OSError(13, "Permission denied"), False),
         (pl.exceptions.ComputeError("cannot parse"), False),
         (StorageError("x"), False),
+        (socket.gaierror(-3, "Temporary failure in name resolution"), True),
+        (EndpointConnectionError(endpoint_url="http://no-such-host.invalid"), True),
+        (ConnectionClosedError(endpoint_url="http://s"), True),
+        (ClientPayloadError("Response payload is not completed"), True),
+        (ServerDisconnectedError(), True),
+        (OSError("object-store error: Generic S3 error: … - HTTP error: error sending request (path: s3://b/x)"), True),
+        (OSError("object-store error: Generic S3 error: HTTP error: request or response body error"), True),
+        (OSError("object-store error: Generic S3 error: … status code: 429 Too Many Requests"), True),
+        (OSError("object-store error: Generic S3 error: … status code: 400 Bad Request"), False),
+        (PermissionError("object-store error: … status code: 403 Forbidden: <Error>"), False),
     ],
+    ids=lambda value: str(value)[:60],
 )
 def test_what_may_pass(error: BaseException, passes: bool) -> None:
     assert is_transient(error) is passes
