@@ -38,6 +38,7 @@ def stream(
     until: datetime | date | str | None = None,
     on_gate_failure: OnGateFailure = "stop",
     backoff: Backoff | None = None,
+    on_retry: Callable[[LazypipeError, float], object] = lambda *_: None,
     params: Mapping[str, Any] | None = None,
     env: Mapping[str, str] | None = None,
     allow: Iterable[str] = (),
@@ -69,7 +70,10 @@ def stream(
     on_gate_failure
         ``stop``, or ``continue``: the batch is tried again when something else has come.
     backoff
-        How long to wait after failures that may pass, and how often. Default: four times, from a second on.
+        How long to wait after failures that may pass, and how often. Default: see ``Backoff``.
+    on_retry
+        Is told what failed before a batch had begun, such as a look at a store that is away, and how many seconds are waited until it is
+        tried again; batches that fail are given as results.
     params, env, allow
         As of ``Pipeline.compile``.
     observer, actor, code, emit
@@ -126,4 +130,5 @@ def stream(
         sleep,
         Bound(since=bound.since, until=bound.until),
         puller.pull,
+        on_retry,
     )

@@ -56,7 +56,8 @@ _AWAY = frozenset(
 class Backoff:
     """Waits that double from ``first`` to ``most`` seconds, each cut short at random so that many do not come at once.
 
-    After ``attempts`` failures in a row it is given up.
+    After ``attempts`` failures in a row it is given up: by default after 12 to 24 minutes, and what the attempts themselves take. A stream that
+    has never got to look at its sources gives up after five, as what it was told may be wrong.
 
     Examples
     --------
@@ -67,7 +68,7 @@ class Backoff:
 
     first: float = 1.0
     most: float = 60.0
-    attempts: int = 5
+    attempts: int = 30
 
     def delay(self, failures: int, rng: random.Random) -> float:
         """Return how many seconds to wait after so many failures in a row: between half of the wait and all of it."""

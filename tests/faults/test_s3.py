@@ -22,7 +22,7 @@ from lazypipe.errors import SourceError
 from lazypipe.run.retry import is_transient
 from lazypipe.storage import uri as uris
 from lazypipe.storage.numbered import NumberedFiles
-from tests.faults.between import DROPPED, LOST, Between, Fate, between
+from tests.faults.between import DROPPED, LOST, Asked, Between, Fate, between
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +54,8 @@ def options(server: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
 @pytest.fixture
 def bucket(options: dict[str, Any], request: pytest.FixtureRequest) -> str:
-    name = "".join(c if c.isalnum() else "-" for c in request.node.name.lower()).strip("-")[:60]
+    # the end of a long name is what tells parameters apart
+    name = "".join(c if c.isalnum() else "-" for c in request.node.name.lower())[-60:].strip("-")
     uris.file_system(f"s3://{name}", options)[0].mkdir(name)
     return f"s3://{name}"
 
@@ -64,7 +65,7 @@ def deliver(bucket: str, options: dict[str, Any], name: str, rows: str) -> None:
     fs.pipe_file(path, f"id,day,v\n{rows}".encode())
 
 
-def pipeline(bucket: str, options: dict[str, Any], tmp_path: Path) -> lp.CompiledPipeline:
+def definition(bucket: str, options: dict[str, Any], tmp_path: Path) -> lp.Pipeline:
     rule = {"between": {"column": "v", "min": 0, "action": "quarantine"}}
     return (
         lp.pipeline("p", base=str(tmp_path), state=f"{bucket}/state")
@@ -74,8 +75,11 @@ def pipeline(bucket: str, options: dict[str, Any], tmp_path: Path) -> lp.Compile
         .output("good", f"{bucket}/good", storage_options=options, partition_by="day")
         .output("days", f"{bucket}/days", storage_options=options)
         .build()
-        .compile()
     )
+
+
+def pipeline(bucket: str, options: dict[str, Any], tmp_path: Path) -> lp.CompiledPipeline:
+    return definition(bucket, options, tmp_path).compile()
 
 
 def days(bucket: str, options: dict[str, Any], **when: Any) -> list[tuple[Any, ...]]:
@@ -216,6 +220,59 @@ def test_a_commit_whose_answer_is_lost_is_one_commit(
     ledger = lp.ledger(f"{bucket}/state/ledger")
     assert [r.status for r in ledger.records()] == ["done", "done", "unchanged"]
     assert ledger.verify().problems == ()
+
+
+@pytest.mark.parametrize(
+    ("method", "to"),
+    [
+        ("GET", "prefix=in/"),
+        ("PUT", "/good.commits/"),
+        ("PUT", "/state/ledger/"),
+    ],
+)
+def test_a_stream_goes_on_when_the_network_is_back(
+    method: str,
+    to: str,
+    bucket: str,
+    options: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    proxy: Between,
+) -> None:
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    options["max_retries"] = 0
+    deliver(bucket, options, "a.csv", "1,mon,5\n2,tue,-1\n")
+    sleeps = list[float]()
+    away = list[Asked]()
+
+    def goes_away(asked: Asked) -> str | None:
+        """From that request on: what is asked first is done, but nobody is told."""
+        if away or (asked[0] == method and to in asked[1]):
+            away.append(asked)
+            return DROPPED if away[1:] else LOST
+        return None
+
+    def sleep(seconds: float) -> None:
+        sleeps.append(seconds)
+        if len(sleeps) == 1:
+            deliver(bucket, options, "b.csv", "3,tue,2\n4,mon,-7\n")
+            proxy.fate = goes_away
+        elif proxy.fate is goes_away and len(sleeps) == 3:
+            proxy.fate = lambda _: None
+        elif len(sleeps) > 3:
+            stream.stop()
+
+    stream = lp.stream(definition(bucket, options, tmp_path), sleep=sleep)
+    results = list(stream)
+    assert away
+    assert "done" in [r.status for r in results]
+    assert days(bucket, options) == [("mon", 5), ("tue", 2)]
+    assert sorted(lp.scan(f"{bucket}/good", storage_options=options).collect()["id"]) == [1, 3]
+    aside = lp.scan(f"{bucket}/good__quarantine", storage_options=options).collect()["id"]
+    assert sorted(aside) == [2, 4]
+    for output in ("good", "days"):
+        assert lp.history(f"{bucket}/{output}", storage_options=options)["version"].to_list() == [1, 2]
+    assert lp.ledger(f"{bucket}/state/ledger").verify().problems == ()
 
 
 def _answered(status: int | str) -> Fate:
