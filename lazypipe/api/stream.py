@@ -38,6 +38,7 @@ def stream(
     until: datetime | date | str | None = None,
     on_gate_failure: OnGateFailure = "stop",
     backoff: Backoff | None = None,
+    on_retry: Callable[[LazypipeError, float], object] = lambda *_: None,
     params: Mapping[str, Any] | None = None,
     env: Mapping[str, str] | None = None,
     allow: Iterable[str] = (),
@@ -69,7 +70,10 @@ def stream(
     on_gate_failure
         ``stop``: a failed gate ends the stream; ``continue``: the batch is tried again when something else has arrived.
     backoff
-        How long to wait after failures that may pass, and how often. Default: five attempts, with waits from one second up.
+        How long to wait after failures that may pass, and how often. Default: see ``Backoff``.
+    on_retry
+        Called with an error that occurred before a batch had started, such as a store that cannot be reached, and the seconds until the next
+        attempt. Batches that fail are yielded as results.
     params, env, allow
         As for ``Pipeline.compile``.
     observer, actor, code, emit
@@ -127,4 +131,5 @@ def stream(
         sleep,
         Bound(since=bound.since, until=bound.until),
         puller.pull,
+        on_retry,
     )

@@ -75,7 +75,7 @@ class FileTransport:
             for event in left:
                 try:
                     fs, path = uris.file_system(uris.join(self.uri, _name(event)))
-                    fs.makedirs(path.rpartition("/")[0], exist_ok=True)
+                    uris.make_folder(fs, path.rpartition("/")[0])
                     fs.pipe_file(path, encoded(event))
                 except Exception as error:  # any store's own errors
                     self._problems.append(f"{public(self.uri)}: cannot write an OpenLineage event: {first_line(error)}")

@@ -37,6 +37,8 @@ __all__ = ["OnGateFailure", "Stream"]
 
 OnGateFailure = Literal["stop", "continue"]
 _File = tuple[str, str, int | None, str | None]
+_AT_FIRST = 5
+"""Failures in a row that are enough for a stream that has never got to look at what is there."""
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -66,6 +68,8 @@ class Stream:
         Which files batches take, by when they were written. Other files start no batch.
     pull
         Stores new rows of brokers, databases and APIs as files, and returns what came. If something came, there may be more.
+    on_retry
+        Called with an error that occurred before a batch had started, and the seconds until the next attempt.
     """
 
     compile: Callable[[datetime], CompiledPipeline]
@@ -78,6 +82,7 @@ class Stream:
     sleep: Callable[[float], object] | None = None
     bound: Bound = UNBOUND
     pull: Callable[[], Sized] = tuple
+    on_retry: Callable[[LazypipeError, float], object] = field(default_factory=lambda: lambda *_: None)
     _stopped: threading.Event = field(default_factory=threading.Event, repr=False)
     _counts: dict[Came, int] = field(default_factory=dict, repr=False)
     _since: datetime | None = field(default=None, repr=False)
@@ -126,7 +131,7 @@ class Stream:
 
     def __iter__(self) -> Iterator[RunResult]:
         """Run batch after batch."""
-        failures, plan = 0, None
+        failures, plan, most = 0, None, min(self.backoff.attempts, _AT_FIRST)
         while not self._stopped.is_set():
             began = self.clock()
             try:
@@ -134,7 +139,9 @@ class Stream:
                 # what is looked for is what was compiled for the last batch: schemas matter when there is something to read
                 plan = self.compile(began) if plan is None else plan
                 look = _Look(plan, began, self._corrupt, self._times)
-                if not self._is_due(look):
+                due = self._is_due(look)
+                most = self.backoff.attempts
+                if not due:
                     failures = 0
                     if came:
                         continue
@@ -146,14 +153,16 @@ class Stream:
                 result = self.run(plan, began)
             except LazypipeError as error:
                 failures, plan = failures + 1, None
-                if not is_transient(error) or failures >= self.backoff.attempts:
+                if not is_transient(error) or failures >= most:
                     raise
-                self._pause(self.backoff.delay(failures, self.rng))
+                wait = self.backoff.delay(failures, self.rng)
+                self.on_retry(error, wait)
+                self._pause(wait)
                 continue
             yield result
             if result.status == "error":
                 failures += 1
-                if not _may_pass(result) or failures >= self.backoff.attempts:
+                if not _may_pass(result) or failures >= most:
                     return
                 self._pause(self.backoff.delay(failures, self.rng))
                 continue

@@ -22,6 +22,7 @@ from lazypipe.storage import uri as uris
 from lazypipe.storage.documents import document
 from lazypipe.storage.files import FileInfo
 from lazypipe.storage.formats import FORMATS, TEXT_FORMATS, TYPED_FORMATS
+from lazypipe.storage.reasons import is_of_store
 from lazypipe.storage.scan import Reader, cannot_read, is_engine_error, os_error
 from lazypipe.storage.text.by_row import TEXT, untold
 from lazypipe.storage.text.lines import bad_line, refuse_short_rows
@@ -37,8 +38,6 @@ _HEAD = 4096
 _AT_ONCE, _TURNS = 8, 32
 _NO_BYTES = "the file is empty (0 bytes)"
 _FETCHING = (FileNotFoundError, PermissionError, ConnectionError, TimeoutError, IsADirectoryError)
-_STORES = ("Generic ", "object-store", "object store", "status code", "error sending request", "client error")
-"""Words of Polars' readers of remote stores: what they could not fetch."""
 
 
 @dataclass(frozen=True)
@@ -185,7 +184,7 @@ def is_damage(error: BaseException) -> bool:
         return True  # said by ourselves, of what was read
     if isinstance(error, _FETCHING) or os_error(error) is not None:
         return False
-    return (is_engine_error(error) and not any(word in str(error) for word in _STORES)) or isinstance(
+    return (is_engine_error(error) and not is_of_store(str(error))) or isinstance(
         error, EOFError | ValueError | zlib.error | BadZipFile | TarError
     )
 

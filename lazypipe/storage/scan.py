@@ -22,7 +22,7 @@ from lazypipe.storage.external.blocks import Csv, text_format
 from lazypipe.storage.files import FileInfo
 from lazypipe.storage.formats import FORMATS, INFER_ROWS, TEXT_FORMATS, TYPED_FORMATS
 from lazypipe.storage.parquet.row_groups import RowPlaces
-from lazypipe.storage.reasons import AGAIN, grouped, in_plain_words, is_packing, too_narrow
+from lazypipe.storage.reasons import AGAIN, grouped, in_plain_words, is_of_store, is_packing, too_narrow
 from lazypipe.storage.text.by_row import COLUMNS, TEXT, BrokenText
 from lazypipe.storage.text.cells import Marks
 from lazypipe.storage.text.header import refuse_misread
@@ -381,6 +381,8 @@ class Reader:
                 f"declare a type in contract that holds it, in the place of {narrow}: text shows no widths, so evolve follows none"
             )
         fix = fixes.get(self.format, AGAIN)
+        if is_of_store(reason):
+            return SourceError(f"cannot be read: {told}", uri=file.uri, fix="check rights and network")
         if (number := os_error(error)) is not None:  # the content is not known to be wrong
             may_not = number in (EACCES, EPERM)
             fix = "give the user that runs it the right to read the file" if may_not else "mend the cause and run again"
