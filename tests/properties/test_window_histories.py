@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import tempfile
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from statistics import median
@@ -12,10 +14,14 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import polars as pl
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import lazypipe as lp
+from lazypipe.run.segment import groups
+from lazypipe.storage.datasets import tiers
+from lazypipe.storage.datasets.log import CommitLog
 from tests.properties.scale import at_scale
 
 HOUR = timedelta(hours=1)
@@ -43,12 +49,14 @@ GIVES: dict[str, Any] = {"sum": sum, "median": median, "most": max, "kinds": lam
 FILE = st.lists(
     st.tuples(
         st.one_of(st.integers(0, 240), st.integers(60, 130), st.none()),
-        st.sampled_from(["a", "b", None]),
+        # a star stands for a row of each of many groups
+        st.sampled_from(["a", "a", "b", "b", None, "*"]),
         st.integers(0, 5),
     ),
     min_size=1,
     max_size=4,
 )
+MANY = [f"g{number:02}" for number in range(12)]
 SAID = st.fixed_dictionaries(
     {
         "kind": st.sampled_from([*KINDS]),
@@ -79,6 +87,11 @@ STEP = st.tuples(
             "full",
             "bounded",
             "range",
+            "pieces",
+            "killed",
+            "killed",
+            "vacuum",
+            "vacuum",
         ]
     ),
     st.integers(0, 8),
@@ -122,6 +135,10 @@ def windows_of(at: datetime, kind: str, zone: ZoneInfo) -> list[tuple[datetime, 
     return found
 
 
+class Killed(BaseException):
+    """As if the process ended there."""
+
+
 class World:
     def __init__(self, base: Path, case: dict[str, Any]) -> None:
         self.base, self.case, self.said = base, case, case["said"]
@@ -129,6 +146,8 @@ class World:
         self.files: dict[str, list[Any]] = {}
         self.made = self.runs = 0
         self.reached: dict[Any, datetime] = {}
+        self.reach: datetime | None = None
+        """Up to when rows are said to be there: never less than before, also where a partition is new that is not as far."""
         self.versions: dict[int, Any] = {}
         (base / "in").mkdir()
         self.write([(10, "a", 1), (30, "b", 2)])
@@ -136,7 +155,8 @@ class World:
     def write(self, rows: list[Any], name: str | None = None) -> None:
         self.made += 1
         name = name or f"f{self.made:02}"
-        self.files[name] = [(None if h is None else self.start + h * timedelta(minutes=30), k, v) for h, k, v in rows]
+        told = [(h, of, v) for h, k, v in rows for of in (MANY if k == "*" else [k])]
+        self.files[name] = [(None if h is None else self.start + h * timedelta(minutes=30), k, v) for h, k, v in told]
         self.put(name)
 
     def put(self, name: str) -> None:
@@ -190,7 +210,13 @@ class World:
                 }
             },
             "stages": {"w": {"from": "a", "do": [{"window": window}, *then]}},
-            "outputs": {"w": {"to": "out/w", **({"key": key, **panes} if panes else {})}},
+            "outputs": {
+                "w": {
+                    "to": "out/w",
+                    **({"key": key, **panes} if panes else {}),
+                    **({"maintain": self.case["maintain"]} if self.case["maintain"] else {}),
+                }
+            },
         }
         return lp.Pipeline.from_dict(data, base=str(self.base)).compile()
 
@@ -228,23 +254,56 @@ class World:
                 there_ = lp.history(uri)["version"].to_list()
                 version = there_[index % len(there_)]
                 lp.rollback(uri, version=version)
-                self.reached = dict(self.versions[version])
-                self.versions[lp.history(uri)["version"].max()] = dict(self.reached)
+                self.reached, self.reach = dict(self.versions[version][0]), self.versions[version][1]
+                self.remember()
             case "compact":
                 lp.optimize.compact(str(self.base / "out/w"), dead=0.0)
                 self.remember()
-            case "full" | "bounded" | "range":
+            case "vacuum" if index % 2:
+                lp.vacuum(self.plan().pipeline, keep=1 + index % 3, older_than=timedelta(0))
+            case "vacuum":
+                logs = sorted(self.base.glob("out/*.commits")) + sorted(self.base.glob("state/quarantine/p/*.commits"))
+                there_ = [log for log in logs if any(log.glob("*.json"))]
+                lp.vacuum(
+                    str(there_[index % len(there_)]).removesuffix(".commits"),
+                    keep=1 + index % 3,
+                    older_than=timedelta(0),
+                )
+            case "killed":
+                self.killed(index % 4)
+            case "full" | "bounded" | "range" | "pieces":
                 pass
+
+    def killed(self, commits: int) -> None:
+        """Run, and die ahead of a commit: of rows put aside, of windows, of panes."""
+        left = iter(range(commits))
+        append = CommitLog.append
+
+        def die(log: CommitLog, *made: Any) -> Any:
+            if next(left, None) is None:
+                raise Killed
+            return append(log, *made)
+
+        last = lp.history(str(self.base / "out/w"))["version"].max()
+        with pytest.MonkeyPatch.context() as patch, suppress(Killed):
+            patch.setattr(CommitLog, "append", die)
+            self.run()
+        if lp.history(str(self.base / "out/w"))["version"].max() != last:
+            self.wanted()  # how far event time is stands there
+            self.remember()
 
     def remember(self) -> None:
         for version in lp.history(str(self.base / "out/w"))["version"]:
-            self.versions.setdefault(version, dict(self.reached))
+            self.versions.setdefault(version, (dict(self.reached), self.reach))
 
     def judge(self, action: str, index: int) -> None:
         how: dict[str, Any] = {}
+        of = {k for rows in self.files.values() for at, k, _ in rows if at is not None} if self.case["of"] else set()
         if action == "full":
             how = {"full": True}
-            self.reached = {}
+            self.reached, self.reach = {}, None
+        elif not of <= self.reached.keys():
+            pass  # how far event time is once part of what is new is read is another question
         elif action == "bounded":
             for _ in range(30):
                 if not self.run(max_files=1).left:
@@ -253,6 +312,14 @@ class World:
             begin = self.start + timedelta(hours=index * 20)
             try:
                 self.run(window=(begin, begin + timedelta(hours=40)))
+            except lp.LazypipeError as error:
+                if "choose" not in str(error):
+                    raise
+        elif action == "pieces":
+            begin = self.start + timedelta(hours=index * 10)
+            try:
+                for result in self.plan().backfill((begin, begin + timedelta(hours=30)), chunk="12h"):
+                    result.raise_for_status()
             except lp.LazypipeError as error:
                 if "choose" not in str(error):
                     raise
@@ -314,11 +381,6 @@ class World:
         early = newest.filter(pl.col("t") == "early")["window_end"].to_list()
         assert early == [end for end in newest["window_end"] if reached is not None and end > reached]
 
-    @property
-    def reach(self) -> datetime | None:
-        """Up to when rows are said to be there."""
-        return min(self.reached.values()) - timedelta(hours=self.case["delay"]) if self.reached else None
-
     def wanted(self) -> tuple[Counter[Any], Counter[Any]]:
         said, delay = self.said, timedelta(hours=self.case["delay"])
         kinds = KINDS[said["kind"]]
@@ -342,6 +404,9 @@ class World:
                     held.setdefault(((k,) if said["by"] else (), kind, begin, end), []).append(v)
         for part, at in highest.items():
             self.reached[part] = max(self.reached.get(part, at), at)
+        if self.reached:
+            least = min(self.reached.values()) - delay
+            self.reach = least if self.reach is None else max(self.reach, least)
         reached = self.reach
         rows: Counter[Any] = Counter()
         for (of_, kind, begin, end), vs in held.items():
@@ -357,6 +422,17 @@ class World:
         return rows, late
 
 
+@contextmanager
+def apart(really: bool) -> Iterator[None]:
+    """Have rows that changes leave behind go to files of their own at once."""
+    with pytest.MonkeyPatch.context() as patch:
+        if really:
+            patch.setattr(groups, "_APART", 1)
+            patch.setattr(groups, "LEAST", 1)
+            patch.setattr(tiers, "FAN", 3)
+        yield
+
+
 @given(
     case=st.fixed_dictionaries(
         {
@@ -364,7 +440,8 @@ class World:
             "delay": st.sampled_from([0, 3]),
             "of": st.booleans(),
             "panes": st.sampled_from([None, "retract", "accumulate", "discard"]),
-            "scale": st.booleans(),
+            "scale": st.sampled_from(["", "large", "apart"]),
+            "maintain": st.sampled_from([None, None, {"small_files": 2}]),
             "said": SAID,
         }
     ),
@@ -372,7 +449,7 @@ class World:
 )
 @settings(max_examples=settings().max_examples // 4)
 def test_window_histories(case: dict[str, Any], steps: list[Any]) -> None:
-    with tempfile.TemporaryDirectory() as folder, at_scale(case["scale"]):
+    with tempfile.TemporaryDirectory() as folder, at_scale(case["scale"] == "large"), apart(case["scale"] == "apart"):
         world = World(Path(folder), case)
         world.judge("", 0)
         for number, (action, index, rows, said, due) in enumerate(steps, 1):
