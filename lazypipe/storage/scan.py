@@ -20,6 +20,7 @@ from lazypipe.storage import uri as uris
 from lazypipe.storage.external.blocks import Csv, text_format
 from lazypipe.storage.files import FileInfo
 from lazypipe.storage.formats import FORMATS, INFER_ROWS, TEXT_FORMATS, TYPED_FORMATS
+from lazypipe.storage.parallel import in_parallel
 from lazypipe.storage.parquet.row_groups import RowPlaces
 from lazypipe.storage.reasons import AGAIN, grouped, in_plain_words, is_of_store, is_packing, too_narrow
 from lazypipe.storage.text.by_row import COLUMNS, TEXT, BrokenText
@@ -319,8 +320,9 @@ class Reader:
             if other := [k for k in keys if k not in hive.values(file.uri)]:
                 raise SourceError(f"the file is in no folder {other[0]}=…", uri=file.uri, fix="move it into one")
         # IPC is scanned without a schema: what is not read of a file is not looked for
-        for file in files if inside and self.format == "ipc" else ():
-            self._refuse_other_columns(file, schema)
+        in_parallel(
+            lambda file: self._refuse_other_columns(file, schema), files if inside and self.format == "ipc" else ()
+        )
 
     def culprit(self, files: Sequence[FileInfo], schema: pl.Schema) -> SourceError | None:
         """Return the error that names the first file which cannot be read, None if all can."""
