@@ -44,6 +44,10 @@ _CSV_OPTIONS = {
 }
 _OS_ERROR = re.compile(r"([^:\s][^:]*) \(os error (\d+)\)")
 _INFER_DATES = 100
+_BEGIN = 1 << 16
+"""Bytes of a file that are fetched to see how it begins."""
+_PACKED = (b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"\x78\x01", b"\x78\x5e", b"\x78\x9c", b"\x78\xda")
+"""How text begins that Polars unpacks: gzip, zstd, zlib."""
 
 
 def is_engine_error(error: BaseException) -> bool:
@@ -106,7 +110,7 @@ class Reader:
             if not uris.is_native(file.uri):
                 return self._infer_through_fsspec(file.uri)
             if self.format == "csv":
-                return self._infer_csv(file.uri)
+                return self._infer_csv(file)
             return self._typed(self._native([file.uri], None).collect_schema())
         except BaseException as error:
             if not cannot_read(error):
@@ -170,39 +174,69 @@ class Reader:
         options = self.csv_options | {"try_parse_dates": self.read.get("parse_dates", True)}
         return options | ({"schema_overrides": dict(self.declared)} if self.declared else {})
 
-    def _infer_csv(self, uri: str) -> pl.Schema:
-        """Read the names, then the types of undeclared columns, from the first rows.
+    def _infer_csv(self, file: FileInfo) -> pl.Schema:
+        if (begin := self._begin(file)) is not None:
+            try:
+                return self._infer_rows(begin if len(begin) == file.size else file.uri, begin)
+            except BaseException as error:  # told by who reads it from its place
+                if not cannot_read(error):
+                    raise
+        return self._infer_rows(file.uri, file.uri)
+
+    def _infer_rows(self, rows: str | bytes, few: str | bytes) -> pl.Schema:
+        """Read the names, then the types of undeclared columns, from the first rows; ``few`` are enough for dates.
 
         Polars' own trial of dates costs forty times the rest of inferring, so it is made on fewer rows and only where
         text was found.
         """
         if self.declared:  # otherwise the names alone decide nothing, and over a network each look is a request
-            names = self._native_csv(uri, infer_schema_length=0).collect_schema().names()
+            names = self._native_csv(few, infer_schema_length=0).collect_schema().names()
             if all(n in self.declared for n in names):
                 return pl.Schema({n: self.declared[n] for n in names})
-        schema = self._native_csv(uri, infer_schema_length=INFER_ROWS).collect_schema()
+        schema = self._native_csv(rows, infer_schema_length=INFER_ROWS).collect_schema()
         if self.read.get("parse_dates", True) and pl.String in schema.dtypes():
-            dated = self._native_csv(uri, infer_schema_length=_INFER_DATES, try_parse_dates=True).collect_schema()
+            dated = self._native_csv(few, infer_schema_length=_INFER_DATES, try_parse_dates=True).collect_schema()
             moments = [
                 name
                 for name, dtype in schema.items()
                 if dtype == pl.String and name not in self.declared and dated[name].is_temporal()
             ]
-            short = self._short_years(uri, moments) if moments else ()
+            short = self._short_years(few, moments) if moments else ()
             schema |= {n: dated[n] for n in moments if n not in short}
         return schema
 
-    def _short_years(self, uri: str, names: Sequence[str]) -> Sequence[str]:
+    def _short_years(self, rows: str | bytes, names: Sequence[str]) -> Sequence[str]:
         from lazypipe.storage.external.blocks import short_years
 
-        return short_years(self._native_csv(uri, infer_schema_length=0, n_rows=_INFER_DATES), names)
+        return short_years(self._native_csv(rows, infer_schema_length=0, n_rows=_INFER_DATES), names)
+
+    def _begin(self, file: FileInfo) -> bytes | None:
+        """Return the begin of a CSV in an object store, whose names and dates Polars would make three requests for at each look.
+
+        None where Polars is to look by itself: a packed one, or one whose first rows are longer.
+        """
+        if not uris.is_object(file.uri):
+            return None
+        try:
+            fs, path = uris.file_system(file.uri, self.storage_options)
+            begin = bytes(fs.cat_file(path, start=0, end=_BEGIN))
+            if begin.startswith(_PACKED):
+                return None
+            rows = self._native_csv(begin, infer_schema_length=0, n_rows=_INFER_DATES + 1)
+            # the last one may be cut off
+            return begin if len(begin) == file.size or rows.collect().height > _INFER_DATES else None
+        except (Exception, pl.exceptions.PanicException):  # what is wrong is told by who reads it from its place
+            return None
 
     def header(self, file: FileInfo, schema: pl.Schema) -> list[str]:
         """Return the columns of a CSV file in its own order; where there is no header, as in ``schema``."""
         if self.format != "csv" or not self.read.get("header", True):
             return schema.names()
         if uris.is_native(file.uri):
-            return self._native_csv(file.uri, infer_schema_length=0).collect_schema().names()
+            begin = self._begin(file)
+            return (
+                self._native_csv(file.uri if begin is None else begin, infer_schema_length=0).collect_schema().names()
+            )
         return self._infer(file).names()
 
     def first_row(self, file: FileInfo, schema: pl.Schema) -> pl.DataFrame:
@@ -220,14 +254,15 @@ class Reader:
         )
         return rows.collect(engine="in-memory")
 
-    def _native_csv(self, uri: str, **options: Any) -> pl.LazyFrame:
+    def _native_csv(self, rows: str | bytes, **options: Any) -> pl.LazyFrame:
+        """Return a scan of a file, or of what stands in one."""
         return pl.scan_csv(
-            uri,
+            rows,
             **self.csv_options,
             **options,
             schema_overrides=dict(self.declared),
             glob=False,
-            storage_options=uris.polars_options(uri, self.storage_options),
+            storage_options=uris.polars_options(rows, self.storage_options) if isinstance(rows, str) else None,
             raise_if_empty=True,
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import re
 import threading
@@ -18,10 +19,12 @@ from moto.server import ThreadedMotoServer
 
 import lazypipe as lp
 from lazypipe.__main__ import main
-from lazypipe.errors import SourceError
+from lazypipe.errors import LazypipeError, SourceError
 from lazypipe.run.retry import is_transient
 from lazypipe.storage import uri as uris
+from lazypipe.storage.files import FileInfo
 from lazypipe.storage.numbered import NumberedFiles
+from lazypipe.storage.scan import Reader
 from tests.faults.between import DROPPED, LOST, Asked, Between, Fate, between
 
 
@@ -136,6 +139,51 @@ def test_commands_about_a_uri_take_credentials(
         lp.LazypipeError, match="^storage_options are those of a dataset that is given by its URI; outputs of a pipe"
     ):
         lp.vacuum(lp.pipeline("p").build(), storage_options=options)
+
+
+_LONG = "".join(f"{n},2024-01-{n % 28 + 1:02},{n / 2}\n" for n in range(12_000))
+_QUOTED = "".join(f'{n},"a\nb",{n % 7}/2/24\n' for n in range(9_000))
+_WIDE = ",".join(f"{'x' * 300}{n}" for n in range(300))
+TEXTS: dict[str, tuple[bytes, dict[str, Any]]] = {
+    "short": (b"i,d,f\n1,2024-01-02,0.5\n", {}),
+    "long": (f"i,d,f\n{_LONG}".encode(), {}),
+    "a word far down": (f"i,d,f\n{_LONG[:200_000]}x,2024-01-02,y\n{_LONG}".encode(), {}),
+    "dates far down are none": (f"i,d,f\n{_LONG[:1_000]}1,none,y\n{_LONG}".encode(), {}),
+    "quoted lines": (f"i,s,d\n{_QUOTED}".encode(), {}),
+    "short years": (b"i,d\n" + b"1,1/2/24\n" * 300, {}),
+    "wide": (f"{_WIDE}\n{'1,' * 299}2024-01-02\n".encode(), {}),
+    "long rows": (("i,s\n" + f"1,{'y' * 5_000}\n" * 200).encode(), {}),
+    "gzip": (gzip.compress(f"i,d,f\n{_LONG}".encode()), {}),
+    "ahead of it": (f"one\ntwo\ni;d;f\n{_LONG.replace(',', ';')}".encode(), {"skip_rows": 2, "separator": ";"}),
+    "comments": (f"# one\ni,d,f\n{_LONG}".encode(), {"comment": "#"}),
+    "no header": (_LONG.encode(), {"header": False}),
+    "no rows": (b"i,d,f\n", {}),
+    "a blank line": (b"\n", {}),
+    "a bad quote": (b'i,d\n1,"' + b"z" * 100_000, {}),
+    "not UTF-8": ("i,ä\n1,é\n".encode("latin-1"), {}),
+}
+
+
+@pytest.mark.parametrize("declared", [{}, {"i": pl.Int64(), "d": pl.String()}], ids=["", "declared"])
+def test_columns_are_those_of_the_same_file_on_this_machine(
+    bucket: str, options: dict[str, Any], tmp_path: Path, declared: dict[str, pl.DataType]
+) -> None:
+    def told(read: dict[str, Any], uri: str, size: int, ask: str) -> object:
+        reader = Reader("csv", declared, read, options if "://" in uri else {})
+        file = FileInfo(uri, size)
+        try:
+            return reader.header(file, pl.Schema({"i": pl.Int64()})) if ask == "header" else reader.infer([file])
+        except (LazypipeError, pl.exceptions.PolarsError) as error:
+            return str(error).replace(uri, "it")
+
+    for name, (text, read) in TEXTS.items():
+        here = tmp_path / "x.csv"
+        here.write_bytes(text)
+        fs, path = uris.file_system(f"{bucket}/x.csv", options)
+        fs.pipe_file(path, text)
+        for ask in ("infer", "header"):
+            found = told(read, f"{bucket}/x.csv", len(text), ask)
+            assert (name, found) == (name, told(read, str(here), len(text), ask))
 
 
 def test_one_of_many_creates_a_number(bucket: str, options: dict[str, Any]) -> None:
@@ -316,10 +364,7 @@ def test_what_a_run_asks_of_the_store(bucket: str, options: dict[str, Any], tmp_
     name = bucket.removeprefix("s3://")
 
     def asked() -> Counter[tuple[str, str]]:
-        """Return the requests of a run, by the folder that they are about."""
-        plan = pipeline(bucket, options, tmp_path)
-        proxy.take()
-        plan.run().raise_for_status()
+        """Return the requests since the last time, by the folder that they are about."""
         found = Counter[tuple[str, str]]()
         for method, path in proxy.take():
             listed = re.search(r"prefix=([^&]*)", path)
@@ -327,8 +372,20 @@ def test_what_a_run_asks_of_the_store(bucket: str, options: dict[str, Any], tmp_
             found["LIST" if listed is not None else method, folder.strip("/")] += 1
         return found
 
-    deliver(bucket, options, "a.csv", "1,mon,5\n2,tue,-1\n3,tue,2\n")
-    asked()
+    for number in range(3):
+        rows = "".join(f"{id_},mon,{id_ - 1}\n" for id_ in range(10_000))  # more than is looked at to see how it begins
+        deliver(bucket, options, f"{number}.csv", rows)
+    pipeline(bucket, options, tmp_path).run().raise_for_status()
+    deliver(bucket, options, "0.csv", "1,mon,5\n2,tue,-1\n3,tue,2\n")
+    proxy.take()
+    plan = pipeline(bucket, options, tmp_path)
+    assert asked() == {("LIST", "in"): 1, ("GET", "in"): 1}
+    plan.run().raise_for_status()
+    read = asked()
+    assert {read[of] for of in (("HEAD", "in"), ("HEAD", ""))} == {0}
+    plan = pipeline(bucket, options, tmp_path)
+    proxy.take()
+    assert plan.run().status == "unchanged"
     assert asked() == {
         ("LIST", "state/ledger"): 1,
         ("GET", "state/ledger"): 1,
