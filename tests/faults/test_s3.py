@@ -323,6 +323,41 @@ def test_a_stream_goes_on_when_the_network_is_back(
     assert lp.ledger(f"{bucket}/state/ledger").verify().problems == ()
 
 
+def test_whichever_answer_is_lost_nothing_comes_twice(
+    bucket: str, options: dict[str, Any], tmp_path: Path, proxy: Between
+) -> None:
+    deliver(bucket, options, "0.csv", "0,mon,0\n-1,mon,-1\n")
+    pipeline(bucket, options, tmp_path).run().raise_for_status()
+    written, number = 1, 0
+    while number < written:
+        number += 1
+        deliver(bucket, options, f"{number}.csv", f"{number},mon,{number}\n{-1 - number},mon,-1\n")
+        puts = list[str]()
+
+        def fate(asked: Asked, puts: list[str] = puts, lost: int = number) -> str | None:
+            """Lose the answer to that numbered file of the run; a second try is one more."""
+            if asked[0] != "PUT" or "/0000" not in asked[1]:
+                return None
+            puts.append(asked[1])
+            return LOST if len(puts) == lost else None
+
+        plan = pipeline(bucket, options, tmp_path)
+        proxy.fate = fate
+        assert plan.run().status == "done", puts[-2:]
+        proxy.fate = lambda _: None
+        written = len(puts) - 1
+        assert puts[number - 1] in puts[number:]
+        for output in ("good", "days"):
+            versions = lp.history(f"{bucket}/{output}", storage_options=options)["version"].to_list()
+            assert (output, versions) == (output, [*range(1, number + 2)])
+        assert len([*lp.ledger(f"{bucket}/state/ledger").records()]) == number + 1
+    assert written == 4  # what is put aside, both outputs, the ledger
+    ids = sorted(lp.scan(f"{bucket}/good", storage_options=options).collect()["id"])
+    aside = sorted(lp.scan(f"{bucket}/good__quarantine", storage_options=options).collect()["id"])
+    assert (ids, aside) == ([*range(number + 1)], [*range(-1 - number, 0)])
+    assert lp.ledger(f"{bucket}/state/ledger").verify(datasets=[f"{bucket}/good", f"{bucket}/days"]).problems == ()
+
+
 def _answered(status: int | str) -> Fate:
     """What happens to all that is asked about one file."""
     return lambda asked: status if asked[1].endswith("/in/a.csv") else None
