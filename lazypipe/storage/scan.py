@@ -44,6 +44,8 @@ _CSV_OPTIONS = {
 }
 _OS_ERROR = re.compile(r"([^:\s][^:]*) \(os error (\d+)\)")
 _INFER_DATES = 100
+_FETCH = "check rights and network"
+"""What to do about a file that a store does not give."""
 _BEGIN = 1 << 16
 """Bytes of a file that are fetched to see how it begins."""
 _PACKED = (b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"\x78\x01", b"\x78\x5e", b"\x78\x9c", b"\x78\xda")
@@ -213,13 +215,16 @@ class Reader:
     def _begin(self, file: FileInfo) -> bytes | None:
         """Return the begin of a CSV in an object store, whose names and dates Polars would make three requests for at each look.
 
-        None where Polars is to look by itself: a packed one, or one whose first rows are longer.
+        None where Polars is to look by itself: a packed one, or one whose first rows are longer. Raises SourceError if it cannot be fetched.
         """
         if not uris.is_object(file.uri):
             return None
         try:
             fs, path = uris.file_system(file.uri, self.storage_options)
             begin = bytes(fs.cat_file(path, start=0, end=_BEGIN))
+        except Exception as error:  # those of clients of object stores are of many kinds
+            raise SourceError(f"cannot be read: {first_line(error)}", uri=file.uri, fix=_FETCH) from error
+        try:
             if begin.startswith(_PACKED):
                 return None
             rows = self._native_csv(begin, infer_schema_length=0, n_rows=_INFER_DATES + 1)
@@ -417,7 +422,7 @@ class Reader:
             )
         fix = fixes.get(self.format, AGAIN)
         if is_of_store(reason):
-            return SourceError(f"cannot be read: {told}", uri=file.uri, fix="check rights and network")
+            return SourceError(f"cannot be read: {told}", uri=file.uri, fix=_FETCH)
         if (number := os_error(error)) is not None:  # the content is not known to be wrong
             may_not = number in (EACCES, EPERM)
             fix = "give the user that runs it the right to read the file" if may_not else "mend the cause and run again"
