@@ -197,7 +197,7 @@ def _broken(source: BoundSource, file: FileInfo) -> SourceError | None:
         return error
     if why is None:
         return None
-    other = document(source.reader.begin(file), source.reader.format)
+    other = document(source.reader.opening(file), source.reader.format)
     return SourceError(why, uri=file.uri, fix=AGAIN if other is None or other[0] != why else other[1])
 
 

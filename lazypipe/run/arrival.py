@@ -25,8 +25,8 @@ from lazypipe.incremental.stamps import moment_of, nanoseconds
 from lazypipe.incremental.unreadable import answer
 from lazypipe.spec import taps
 from lazypipe.storage.content import hash_file
-from lazypipe.storage.corrupt import in_parallel
 from lazypipe.storage.files import FileInfo
+from lazypipe.storage.parallel import in_parallel
 from lazypipe.storage.scan import cannot_read
 from lazypipe.windows.clock import Clock
 from lazypipe.windows.watermark import WHOLE, Extent, Times, Watermark, in_order, key

@@ -23,9 +23,9 @@ from lazypipe.ops.window import Window
 from lazypipe.run.arrival import Extents, arrived, extent
 from lazypipe.spec.model import Param
 from lazypipe.spec.moment import moment
-from lazypipe.storage.corrupt import in_parallel
 from lazypipe.storage.datasets.log import Commit
 from lazypipe.storage.files import FileInfo
+from lazypipe.storage.parallel import in_parallel
 from lazypipe.windows import Clock, windows
 from lazypipe.windows.watermark import WHOLE, Arrival, Extent, Watermark
 

@@ -98,4 +98,5 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None and id(error) not in seen:
         seen.add(id(error))
         yield error
-        error = error.__cause__ or error.__context__
+        # what a reader of ours raises may be handed on as its own cause
+        error = error.__context__ if error.__cause__ in (None, error) else error.__cause__

@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import re
 import zlib
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from itertools import chain
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import polars as pl
 
@@ -22,20 +20,18 @@ from lazypipe.storage import uri as uris
 from lazypipe.storage.documents import document
 from lazypipe.storage.files import FileInfo
 from lazypipe.storage.formats import FORMATS, TEXT_FORMATS, TYPED_FORMATS
+from lazypipe.storage.parallel import in_parallel
 from lazypipe.storage.reasons import is_of_store
 from lazypipe.storage.scan import Reader, cannot_read, is_engine_error, os_error
 from lazypipe.storage.text.by_row import TEXT, untold
 from lazypipe.storage.text.lines import bad_line, refuse_short_rows
 
-__all__ = ["CorruptFile", "OnCorrupt", "damaged", "in_parallel", "is_damage", "preflight"]
+__all__ = ["CorruptFile", "OnCorrupt", "damaged", "is_damage", "preflight"]
 
 OnCorrupt = Literal["fail", "quarantine_file", "skip"]
 
-_T = TypeVar("_T")
-
 _PACKED = {".gz": (b"\x1f\x8b", "gzip"), ".zst": (b"\x28\xb5\x2f\xfd", "zstd")}
 _HEAD = 4096
-_AT_ONCE, _TURNS = 8, 32
 _NO_BYTES = "the file is empty (0 bytes)"
 _FETCHING = (FileNotFoundError, PermissionError, ConnectionError, TimeoutError, IsADirectoryError)
 
@@ -73,17 +69,6 @@ def preflight(files: Sequence[FileInfo], reader: Reader) -> dict[str, str]:
     """
     found = in_parallel(lambda file: _at_the_ends(file, reader), files)
     return {file.uri: why for file, why in found if why is not None}
-
-
-def in_parallel(ask: Callable[[FileInfo], _T], files: Sequence[FileInfo]) -> list[tuple[FileInfo, _T]]:
-    """Ask something of each file, several at once: most of the time is spent waiting for a store."""
-    if len(files) < 2:  # threads take longer to begin
-        return [(file, ask(file)) for file in files]
-    # of very many, several in turn: to hand one over takes longer than to look at one that is local
-    size = 1 + len(files) // (_AT_ONCE * _TURNS)
-    parts = [files[start : start + size] for start in range(0, len(files), size)]
-    with ThreadPoolExecutor(_AT_ONCE) as pool:
-        return [*zip(files, chain.from_iterable(pool.map(lambda part: [*map(ask, part)], parts)), strict=True)]
 
 
 def _at_the_ends(file: FileInfo, reader: Reader) -> str | None:

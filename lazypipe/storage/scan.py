@@ -21,6 +21,7 @@ from lazypipe.storage.documents import document
 from lazypipe.storage.external.blocks import Csv, text_format
 from lazypipe.storage.files import FileInfo
 from lazypipe.storage.formats import FORMATS, INFER_ROWS, TEXT_FORMATS, TYPED_FORMATS
+from lazypipe.storage.parallel import in_parallel
 from lazypipe.storage.parquet.row_groups import RowPlaces
 from lazypipe.storage.reasons import AGAIN, grouped, in_plain_words, is_of_store, is_packing, too_narrow
 from lazypipe.storage.text.by_row import COLUMNS, TEXT, BrokenText
@@ -44,7 +45,14 @@ _CSV_OPTIONS = {
 }
 _OS_ERROR = re.compile(r"([^:\s][^:]*) \(os error (\d+)\)")
 _INFER_DATES = 100
-_BEGIN = 512
+_FETCH = "check rights and network"
+"""What to do about a file that a store does not give."""
+_OPENING = 512
+"""Bytes that show what a file is, if it is something else than its name says."""
+_BEGIN = 1 << 16
+"""Bytes of a file that are fetched to see how it begins."""
+_PACKED = (b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"\x78\x01", b"\x78\x5e", b"\x78\x9c", b"\x78\xda")
+"""How text begins that Polars unpacks: gzip, zstd, zlib."""
 
 
 def is_engine_error(error: BaseException) -> bool:
@@ -107,7 +115,7 @@ class Reader:
             if not uris.is_native(file.uri):
                 return self._infer_through_fsspec(file.uri)
             if self.format == "csv":
-                return self._infer_csv(file.uri)
+                return self._infer_csv(file)
             return self._typed(self._native([file.uri], None).collect_schema())
         except BaseException as error:
             if not cannot_read(error):
@@ -171,39 +179,72 @@ class Reader:
         options = self.csv_options | {"try_parse_dates": self.read.get("parse_dates", True)}
         return options | ({"schema_overrides": dict(self.declared)} if self.declared else {})
 
-    def _infer_csv(self, uri: str) -> pl.Schema:
-        """Read the names, then the types of undeclared columns, from the first rows.
+    def _infer_csv(self, file: FileInfo) -> pl.Schema:
+        if (begin := self._begin(file)) is not None:
+            try:
+                return self._infer_rows(begin if len(begin) == file.size else file.uri, begin)
+            except BaseException as error:  # told by who reads it from its place
+                if not cannot_read(error):
+                    raise
+        return self._infer_rows(file.uri, file.uri)
+
+    def _infer_rows(self, rows: str | bytes, few: str | bytes) -> pl.Schema:
+        """Read the names, then the types of undeclared columns, from the first rows; ``few`` are enough for dates.
 
         Polars' own trial of dates costs forty times the rest of inferring, so it is made on fewer rows and only where
         text was found.
         """
         if self.declared:  # otherwise the names alone decide nothing, and over a network each look is a request
-            names = self._native_csv(uri, infer_schema_length=0).collect_schema().names()
+            names = self._native_csv(few, infer_schema_length=0).collect_schema().names()
             if all(n in self.declared for n in names):
                 return pl.Schema({n: self.declared[n] for n in names})
-        schema = self._native_csv(uri, infer_schema_length=INFER_ROWS).collect_schema()
+        schema = self._native_csv(rows, infer_schema_length=INFER_ROWS).collect_schema()
         if self.read.get("parse_dates", True) and pl.String in schema.dtypes():
-            dated = self._native_csv(uri, infer_schema_length=_INFER_DATES, try_parse_dates=True).collect_schema()
+            dated = self._native_csv(few, infer_schema_length=_INFER_DATES, try_parse_dates=True).collect_schema()
             moments = [
                 name
                 for name, dtype in schema.items()
                 if dtype == pl.String and name not in self.declared and dated[name].is_temporal()
             ]
-            short = self._short_years(uri, moments) if moments else ()
+            short = self._short_years(few, moments) if moments else ()
             schema |= {n: dated[n] for n in moments if n not in short}
         return schema
 
-    def _short_years(self, uri: str, names: Sequence[str]) -> Sequence[str]:
+    def _short_years(self, rows: str | bytes, names: Sequence[str]) -> Sequence[str]:
         from lazypipe.storage.external.blocks import short_years
 
-        return short_years(self._native_csv(uri, infer_schema_length=0, n_rows=_INFER_DATES), names)
+        return short_years(self._native_csv(rows, infer_schema_length=0, n_rows=_INFER_DATES), names)
+
+    def _begin(self, file: FileInfo) -> bytes | None:
+        """Return the begin of a CSV in an object store, whose names and dates Polars would make three requests for at each look.
+
+        None where Polars is to look by itself: a packed one, or one whose first rows are longer. Raises SourceError if it cannot be fetched.
+        """
+        if not uris.is_object(file.uri):
+            return None
+        try:
+            fs, path = uris.file_system(file.uri, self.storage_options)
+            begin = bytes(fs.cat_file(path, start=0, end=_BEGIN))
+        except Exception as error:  # those of clients of object stores are of many kinds
+            raise SourceError(f"cannot be read: {first_line(error)}", uri=file.uri, fix=_FETCH) from error
+        try:
+            if begin.startswith(_PACKED):
+                return None
+            rows = self._native_csv(begin, infer_schema_length=0, n_rows=_INFER_DATES + 1)
+            # the last one may be cut off
+            return begin if len(begin) == file.size or rows.collect().height > _INFER_DATES else None
+        except (Exception, pl.exceptions.PanicException):  # what is wrong is told by who reads it from its place
+            return None
 
     def header(self, file: FileInfo, schema: pl.Schema) -> list[str]:
         """Return the columns of a CSV file in its own order; where there is no header, as in ``schema``."""
         if self.format != "csv" or not self.read.get("header", True):
             return schema.names()
         if uris.is_native(file.uri):
-            return self._native_csv(file.uri, infer_schema_length=0).collect_schema().names()
+            begin = self._begin(file)
+            return (
+                self._native_csv(file.uri if begin is None else begin, infer_schema_length=0).collect_schema().names()
+            )
         return self._infer(file).names()
 
     def first_row(self, file: FileInfo, schema: pl.Schema) -> pl.DataFrame:
@@ -221,14 +262,15 @@ class Reader:
         )
         return rows.collect(engine="in-memory")
 
-    def _native_csv(self, uri: str, **options: Any) -> pl.LazyFrame:
+    def _native_csv(self, rows: str | bytes, **options: Any) -> pl.LazyFrame:
+        """Return a scan of a file, or of what stands in one."""
         return pl.scan_csv(
-            uri,
+            rows,
             **self.csv_options,
             **options,
             schema_overrides=dict(self.declared),
             glob=False,
-            storage_options=uris.polars_options(uri, self.storage_options),
+            storage_options=uris.polars_options(rows, self.storage_options) if isinstance(rows, str) else None,
             raise_if_empty=True,
         )
 
@@ -321,8 +363,9 @@ class Reader:
             if other := [k for k in keys if k not in hive.values(file.uri)]:
                 raise SourceError(f"the file is in no folder {other[0]}=…", uri=file.uri, fix="move it into one")
         # IPC is scanned without a schema: what is not read of a file is not looked for
-        for file in files if inside and self.format == "ipc" else ():
-            self._refuse_other_columns(file, schema)
+        in_parallel(
+            lambda file: self._refuse_other_columns(file, schema), files if inside and self.format == "ipc" else ()
+        )
 
     def culprit(self, files: Sequence[FileInfo], schema: pl.Schema) -> SourceError | None:
         """Return the error that names the first file which cannot be read, None if all can."""
@@ -382,20 +425,20 @@ class Reader:
             )
         fix = fixes.get(self.format, AGAIN)
         if is_of_store(reason):
-            return SourceError(f"cannot be read: {told}", uri=file.uri, fix="check rights and network")
+            return SourceError(f"cannot be read: {told}", uri=file.uri, fix=_FETCH)
         if (number := os_error(error)) is not None:  # the content is not known to be wrong
             may_not = number in (EACCES, EPERM)
             fix = "give the user that runs it the right to read the file" if may_not else "mend the cause and run again"
-        elif self.format != "csv" and (other := document(self.begin(file), self.format)) is not None:
+        elif self.format != "csv" and (other := document(self.opening(file), self.format)) is not None:
             return SourceError(other[0], uri=file.uri, fix=other[1])  # of CSV, the header is looked at
         return SourceError(f"is not readable as {self.format}: {told}", uri=file.uri, fix=fix)
 
-    def begin(self, file: FileInfo) -> str:
+    def opening(self, file: FileInfo) -> str:
         """Return how a file begins; nothing if that cannot be read either."""
         from lazypipe.storage.external.files import open_handle
 
         with suppress(Exception), closing(open_handle(file.uri, self.storage_options)) as handle:
-            return handle.file.read(_BEGIN).decode("utf-8", "replace")
+            return handle.file.read(_OPENING).decode("utf-8", "replace")
         return ""
 
     def told(self, error: BaseException) -> str:

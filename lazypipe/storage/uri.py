@@ -23,6 +23,7 @@ __all__ = [
     "file_system",
     "is_local",
     "is_native",
+    "is_object",
     "join",
     "make_folder",
     "place",
@@ -168,6 +169,11 @@ def is_local(uri: str) -> bool:
 def is_native(uri: str) -> bool:
     """Whether Polars speaks the protocol itself."""
     return protocol(uri) in NATIVE and not _is_chain(uri)
+
+
+def is_object(uri: str) -> bool:
+    """Whether the URI names what is in an object store."""
+    return protocol(uri) in _OBJECTS and not _is_chain(uri)
 
 
 def polars_options(uri: str, options: Mapping[str, Any] | None) -> dict[str, Any] | None:

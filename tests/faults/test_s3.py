@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import io
 import json
 import re
 import threading
@@ -15,14 +17,17 @@ from typing import Any
 import polars as pl
 import pytest
 from moto.server import ThreadedMotoServer
+from s3fs import S3FileSystem
 
 import lazypipe as lp
 from lazypipe.__main__ import main
-from lazypipe.errors import SourceError
+from lazypipe.errors import LazypipeError, SourceError, StorageError
 from lazypipe.run.retry import is_transient
 from lazypipe.storage import uri as uris
+from lazypipe.storage.files import FileInfo
 from lazypipe.storage.numbered import NumberedFiles
-from tests.faults.between import DROPPED, LOST, Asked, Between, Fate, between
+from lazypipe.storage.scan import Reader
+from tests.faults.between import DROPPED, LOST, Asked, Between, between
 
 
 @pytest.fixture(scope="module")
@@ -138,6 +143,51 @@ def test_commands_about_a_uri_take_credentials(
         lp.vacuum(lp.pipeline("p").build(), storage_options=options)
 
 
+_LONG = "".join(f"{n},2024-01-{n % 28 + 1:02},{n / 2}\n" for n in range(12_000))
+_QUOTED = "".join(f'{n},"a\nb",{n % 7}/2/24\n' for n in range(9_000))
+_WIDE = ",".join(f"{'x' * 300}{n}" for n in range(300))
+TEXTS: dict[str, tuple[bytes, dict[str, Any]]] = {
+    "short": (b"i,d,f\n1,2024-01-02,0.5\n", {}),
+    "long": (f"i,d,f\n{_LONG}".encode(), {}),
+    "a word far down": (f"i,d,f\n{_LONG[:200_000]}x,2024-01-02,y\n{_LONG}".encode(), {}),
+    "dates far down are none": (f"i,d,f\n{_LONG[:1_000]}1,none,y\n{_LONG}".encode(), {}),
+    "quoted lines": (f"i,s,d\n{_QUOTED}".encode(), {}),
+    "short years": (b"i,d\n" + b"1,1/2/24\n" * 300, {}),
+    "wide": (f"{_WIDE}\n{'1,' * 299}2024-01-02\n".encode(), {}),
+    "long rows": (("i,s\n" + f"1,{'y' * 5_000}\n" * 200).encode(), {}),
+    "gzip": (gzip.compress(f"i,d,f\n{_LONG}".encode()), {}),
+    "ahead of it": (f"one\ntwo\ni;d;f\n{_LONG.replace(',', ';')}".encode(), {"skip_rows": 2, "separator": ";"}),
+    "comments": (f"# one\ni,d,f\n{_LONG}".encode(), {"comment": "#"}),
+    "no header": (_LONG.encode(), {"header": False}),
+    "no rows": (b"i,d,f\n", {}),
+    "a blank line": (b"\n", {}),
+    "a bad quote": (b'i,d\n1,"' + b"z" * 100_000, {}),
+    "not UTF-8": ("i,ä\n1,é\n".encode("latin-1"), {}),
+}
+
+
+@pytest.mark.parametrize("declared", [{}, {"i": pl.Int64(), "d": pl.String()}], ids=["", "declared"])
+def test_columns_are_those_of_the_same_file_on_this_machine(
+    bucket: str, options: dict[str, Any], tmp_path: Path, declared: dict[str, pl.DataType]
+) -> None:
+    def told(read: dict[str, Any], uri: str, size: int, ask: str) -> object:
+        reader = Reader("csv", declared, read, options if "://" in uri else {})
+        file = FileInfo(uri, size)
+        try:
+            return reader.header(file, pl.Schema({"i": pl.Int64()})) if ask == "header" else reader.infer([file])
+        except (LazypipeError, pl.exceptions.PolarsError) as error:
+            return str(error).replace(uri, "it")
+
+    for name, (text, read) in TEXTS.items():
+        here = tmp_path / "x.csv"
+        here.write_bytes(text)
+        fs, path = uris.file_system(f"{bucket}/x.csv", options)
+        fs.pipe_file(path, text)
+        for ask in ("infer", "header"):
+            found = told(read, f"{bucket}/x.csv", len(text), ask)
+            assert (name, found) == (name, told(read, str(here), len(text), ask))
+
+
 def test_one_of_many_creates_a_number(bucket: str, options: dict[str, Any]) -> None:
     together = threading.Barrier(8)
 
@@ -180,6 +230,7 @@ def test_two_runs_at_once_lose_nothing(bucket: str, options: dict[str, Any], tmp
 @pytest.fixture
 def proxy(server: str, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> Iterator[Between]:
     """What the environment and ``options`` lead to; who has them from before goes to the store itself."""
+    monkeypatch.setattr(S3FileSystem, "retries", 2)  # what is away stays away: its own, on top of those of botocore
     with between(server) as found:
         monkeypatch.setenv("AWS_ENDPOINT_URL", found.url)
         options["aws_endpoint_url"] = found.url
@@ -275,51 +326,151 @@ def test_a_stream_goes_on_when_the_network_is_back(
     assert lp.ledger(f"{bucket}/state/ledger").verify().problems == ()
 
 
-def _answered(status: int | str) -> Fate:
-    """What happens to all that is asked about one file."""
-    return lambda asked: status if asked[1].endswith("/in/a.csv") else None
+def test_whichever_answer_is_lost_nothing_comes_twice(
+    bucket: str, options: dict[str, Any], tmp_path: Path, proxy: Between
+) -> None:
+    deliver(bucket, options, "0.csv", "0,mon,0\n-1,mon,-1\n")
+    pipeline(bucket, options, tmp_path).run().raise_for_status()
+    written, number = 1, 0
+    while number < written:
+        number += 1
+        deliver(bucket, options, f"{number}.csv", f"{number},mon,{number}\n{-1 - number},mon,-1\n")
+        puts = list[str]()
+
+        def fate(asked: Asked, puts: list[str] = puts, lost: int = number) -> str | None:
+            """Lose the answer to that numbered file of the run; a second try is one more."""
+            if asked[0] != "PUT" or "/0000" not in asked[1]:
+                return None
+            puts.append(asked[1])
+            return LOST if len(puts) == lost else None
+
+        plan = pipeline(bucket, options, tmp_path)
+        proxy.fate = fate
+        assert plan.run().status == "done", puts[-2:]
+        proxy.fate = lambda _: None
+        written = len(puts) - 1
+        assert puts[number - 1] in puts[number:]
+        for output in ("good", "days"):
+            versions = lp.history(f"{bucket}/{output}", storage_options=options)["version"].to_list()
+            assert (output, versions) == (output, [*range(1, number + 2)])
+        assert len([*lp.ledger(f"{bucket}/state/ledger").records()]) == number + 1
+    assert written == 4  # what is put aside, both outputs, the ledger
+    ids = sorted(lp.scan(f"{bucket}/good", storage_options=options).collect()["id"])
+    aside = sorted(lp.scan(f"{bucket}/good__quarantine", storage_options=options).collect()["id"])
+    assert (ids, aside) == ([*range(number + 1)], [*range(-1 - number, 0)])
+    assert lp.ledger(f"{bucket}/state/ledger").verify(datasets=[f"{bucket}/good", f"{bucket}/days"]).problems == ()
+
+
+def test_a_commit_of_which_nobody_hears_again_is_not_called_none(
+    bucket: str, options: dict[str, Any], tmp_path: Path, proxy: Between, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    for module, name in (("log", "_LONG"), ("log", "_LARGE"), ("since", "_MANY"), ("since", "_LARGE")):
+        monkeypatch.setattr(f"lazypipe.storage.datasets.{module}.{name}", 1)
+    deliver(bucket, options, "a.csv", "1,mon,5\n")
+    pipeline(bucket, options, tmp_path).run().raise_for_status()
+    away = list[Asked]()
+
+    def goes_away(asked: Asked) -> str | None:
+        """Take that commit, tell nobody, and answer nothing about it from then on."""
+        if asked[0] == "PUT" and "/days.commits/0" in asked[1]:
+            away.append(asked)
+        return LOST if away and "/days.commits/0" in asked[1] else None
+
+    deliver(bucket, options, "b.csv", "2,tue,7\n")
+    plan = pipeline(bucket, options, tmp_path)
+    proxy.fate = goes_away
+    result = plan.run()
+    proxy.fate = lambda _: None
+    with pytest.raises(StorageError) as caught:
+        result.raise_for_status()
+    assert str(caught.value).startswith(f"{bucket}/days.commits: cannot commit: ")
+    assert str(caught.value).endswith("; whether it became visible is not known; mend the cause and run again")
+    assert is_transient(caught.value)
+    assert days(bucket, options) == [("mon", 5), ("tue", 7)]  # with the lists that it rests upon
+    assert pipeline(bucket, options, tmp_path).run().status == "unchanged"
+    assert lp.history(f"{bucket}/days", storage_options=options)["version"].to_list() == [1, 2]
+    ledger = lp.ledger(f"{bucket}/state/ledger")
+    assert ledger.verify().problems == ()
+
+
+def test_a_commit_whose_answers_are_all_lost_is_found(
+    bucket: str, options: dict[str, Any], tmp_path: Path, proxy: Between, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    deliver(bucket, options, "a.csv", "1,mon,5\n")
+    proxy.fate = lambda asked: LOST if asked[0] == "PUT" and "/days.commits/0" in asked[1] else None
+    assert pipeline(bucket, options, tmp_path).run().status == "done"
+    proxy.fate = lambda _: None
+    assert days(bucket, options) == [("mon", 5)]
+    assert lp.history(f"{bucket}/days", storage_options=options)["version"].to_list() == [1]
+
+
+_STORE = r"object-store error: .* Server returned non-2xx status code: "
 
 
 @pytest.mark.parametrize(
-    ("fate", "said", "passes"),
+    ("format_", "fate", "said", "passes"),
     [
-        (503, "Server returned non-2xx status code: 503 Service Unavailable", True),
-        (429, "Server returned non-2xx status code: 429 Too Many Requests", True),
-        (DROPPED, "HTTP error: error sending request", True),
-        (403, "Server returned non-2xx status code: 403 Forbidden", False),
+        ("parquet", 503, f"{_STORE}503 Service Unavailable: <Error>.*", True),
+        ("parquet", 429, f"{_STORE}429 Too Many Requests: <Error>.*", True),
+        ("parquet", DROPPED, "object-store error: .* HTTP error: error sending request", True),
+        (
+            "parquet",
+            403,
+            f"object-store error: The operation lacked the necessary privileges .*{_STORE[20:]}403 Forbidden: .*",
+            False,
+        ),
+        ("csv", 503, r"(\[Errno 16\] )?Please reduce your request rate\.", True),
+        ("csv", DROPPED, "Connection was closed before we received a valid response from endpoint URL: .*", True),
+        ("csv", 403, "Access Denied", False),
     ],
-    ids=["503", "429", "cut", "403"],
+    ids=lambda value: str(value)[:8],
 )
 def test_what_cannot_be_fetched_is_not_called_unreadable(
-    fate: int | str, said: str, *, passes: bool, bucket: str, options: dict[str, Any], tmp_path: Path, proxy: Between
+    format_: str,
+    fate: int | str,
+    said: str,
+    *,
+    passes: bool,
+    bucket: str,
+    options: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    proxy: Between,
 ) -> None:
-    deliver(bucket, options, "a.csv", "1,mon,5\n")
-    deliver(bucket, options, "b.csv", "1,mon,5\n")
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
     options["max_retries"] = 0
-    pipeline(bucket, options, tmp_path).run().raise_for_status()
-    proxy.fate = _answered(fate)
+
+    def put(name: str, number: int) -> None:
+        rows = io.BytesIO()
+        getattr(pl.DataFrame({"id": [number]}), f"write_{format_}")(rows)
+        fs, path = uris.file_system(f"{bucket}/in/{name}.{format_}", options)
+        fs.pipe_file(path, rows.getvalue())
+
+    put("a", 1)
+    put("b", 2)
+    made = lp.pipeline("p", base=str(tmp_path)).stage("b", "a").output("b", "out/b")
+    # nobody takes it for a damaged one either, which would be left out
+    made = made.source("a", f"{bucket}/in/*.{format_}", storage_options=options, on_corrupt="skip")
+    made.build().compile().run().raise_for_status()
+    put("a", 3)
+    proxy.fate = lambda asked: fate if asked[1].endswith(f"/in/a.{format_}") else None
     with pytest.raises(SourceError) as caught:
-        pipeline(bucket, options, tmp_path)
-    begin = f"{bucket}/in/a.csv: source 'orders': cannot be read: object-store error: "
-    assert str(caught.value).startswith(begin)
-    assert str(caught.value).endswith(f"{said}; check rights and network")
+        made.build().compile().run().raise_for_status()
+    uri = f"{bucket}/in/a.{format_}"
+    assert re.fullmatch(f"{uri}: source 'a': cannot be read: {said}; check rights and network", str(caught.value))
     assert is_transient(caught.value) is passes
-    # and nobody takes it for a damaged one, which would be left out
-    source = lp.pipeline("p", base=str(tmp_path)).source(
-        "orders", f"{bucket}/in/*.csv", storage_options=options, on_corrupt="skip"
-    )
-    with pytest.raises(SourceError, match="cannot be read: object-store error: "):
-        source.stage("good", "orders").output("good", "good").build().compile().run().raise_for_status()
+    proxy.fate = lambda _: None
+    made.build().compile().run().raise_for_status()
+    assert sorted(lp.scan(str(tmp_path / "out/b")).collect()["id"]) == [2, 3]
 
 
 def test_what_a_run_asks_of_the_store(bucket: str, options: dict[str, Any], tmp_path: Path, proxy: Between) -> None:
     name = bucket.removeprefix("s3://")
 
     def asked() -> Counter[tuple[str, str]]:
-        """Return the requests of a run, by the folder that they are about."""
-        plan = pipeline(bucket, options, tmp_path)
-        proxy.take()
-        plan.run().raise_for_status()
+        """Return the requests since the last time, by the folder that they are about."""
         found = Counter[tuple[str, str]]()
         for method, path in proxy.take():
             listed = re.search(r"prefix=([^&]*)", path)
@@ -327,8 +478,20 @@ def test_what_a_run_asks_of_the_store(bucket: str, options: dict[str, Any], tmp_
             found["LIST" if listed is not None else method, folder.strip("/")] += 1
         return found
 
-    deliver(bucket, options, "a.csv", "1,mon,5\n2,tue,-1\n3,tue,2\n")
-    asked()
+    for number in range(3):
+        rows = "".join(f"{id_},mon,{id_ - 1}\n" for id_ in range(10_000))  # more than is looked at to see how it begins
+        deliver(bucket, options, f"{number}.csv", rows)
+    pipeline(bucket, options, tmp_path).run().raise_for_status()
+    deliver(bucket, options, "0.csv", "1,mon,5\n2,tue,-1\n3,tue,2\n")
+    proxy.take()
+    plan = pipeline(bucket, options, tmp_path)
+    assert asked() == {("LIST", "in"): 1, ("GET", "in"): 1}
+    plan.run().raise_for_status()
+    read = asked()
+    assert {read[of] for of in (("HEAD", "in"), ("HEAD", ""))} == {0}
+    plan = pipeline(bucket, options, tmp_path)
+    proxy.take()
+    assert plan.run().status == "unchanged"
     assert asked() == {
         ("LIST", "state/ledger"): 1,
         ("GET", "state/ledger"): 1,

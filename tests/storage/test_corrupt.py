@@ -12,8 +12,9 @@ import polars as pl
 import pytest
 
 from lazypipe.errors import SourceError
-from lazypipe.storage.corrupt import damaged, in_parallel, is_damage, preflight
+from lazypipe.storage.corrupt import damaged, is_damage, preflight
 from lazypipe.storage.files import FileInfo, expand
+from lazypipe.storage.parallel import in_parallel
 from lazypipe.storage.scan import Reader
 
 FRAME = pl.DataFrame({"x": [1, 2], "s": ["a", "b"]})

@@ -397,13 +397,18 @@ class CommitLog:
         StorageError
             If the file cannot be written.
         """
-        commit = replace(commit, token=secrets.token_hex(8))
+        commit, data = replace(commit, token=secrets.token_hex(8)), b""
         try:
             data, rest, made = self._written(commit)
             self._files.create(commit.version, data)
-        except FileExistsError:
-            if self._is_there(commit.version, data):
+        except Exception as error:  # any store's own errors: the caller learns which log it was
+            there = self._is_there(commit.version, data)
+            if there:
                 return replace(commit, rest=rest)
+            if there is None or not isinstance(error, FileExistsError):
+                fix = "mend the cause and run again"
+                seen = "whether it became visible is not known" if there is None else "nothing became visible"
+                raise StorageError(f"cannot commit: {first_line(error)}", uri=self.uri, fix=f"{seen}; {fix}") from error
             if made is not None:
                 with suppress(Exception):  # left to vacuum
                     self.remove_lists(made)
@@ -412,20 +417,14 @@ class CommitLog:
                 uri=self.uri,
                 fix="run again: nothing of this run became visible",
             ) from None
-        except Exception as error:  # any store's own errors: the caller learns which log it was
-            raise StorageError(
-                f"cannot commit: {first_line(error)}",
-                uri=self.uri,
-                fix="nothing became visible; mend the cause and run again",
-            ) from error
         return replace(commit, rest=rest)
 
-    def _is_there(self, version: int, data: builtins.bytes) -> bool:
-        """Whether a commit file is this very one: a store took it, its answer was lost, and the client's second try met the file of its first."""
+    def _is_there(self, version: int, data: builtins.bytes) -> bool | None:
+        """Whether a commit file is this very one: a store may take it, and lose its answer to each try, or meet it at the next. None: it cannot be told."""
         try:
             return self._files.read(version) == data
-        except Exception:  # that there is a file is all that is known then
-            return False
+        except Exception:  # the network may be away by now
+            return None
 
     def _written(self, commit: Commit) -> tuple[builtins.bytes, Rest | None, str | None]:
         """Return the content of a commit's file, the lists it rests upon, and the name of the file of lists if a new one was written.

@@ -19,6 +19,7 @@ import polars as pl
 from lazypipe.errors import SourceError
 from lazypipe.storage import uri as uris
 from lazypipe.storage.files import FileInfo
+from lazypipe.storage.parallel import in_parallel
 from lazypipe.storage.scan import Reader, cannot_read, is_engine_error
 from lazypipe.storage.text.by_row import TEXT, untold
 
@@ -56,8 +57,15 @@ def refuse_short_rows(
     # to look at the lines of a small file costs less than to ask for the order of its columns
     some = [f for f in files if nulls or (f.size is not None and f.size <= _SMALL)]
     passed = sound(some, lambda part: not _suspicious([f.uri for f in part], reader, width))
-    for file in files:
-        if file.uri in passed or (not nulls and header(file, schema)[-1:] == schema.names()[-1:]):
+    left = [f for f in files if f.uri not in passed]
+
+    def in_place(file: FileInfo) -> bool:
+        return header(file, schema)[-1:] == schema.names()[-1:]
+
+    # of others than local ones each is a wait for a store
+    asked = dict(in_parallel(in_place, [] if nulls else [f for f in left if not uris.is_local(f.uri)]))
+    for file in left:
+        if asked[file] if file in asked else not nulls and in_place(file):
             continue
         with _local(file, reader) as path:
             found = _short_row(path, reader, width, preamble=not file.start)

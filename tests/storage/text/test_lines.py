@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -139,6 +140,18 @@ def test_of_many_files_the_first_with_a_short_row_is_found(tmp_path: Path, nulls
     with pytest.raises(Exception, match=r"450\.csv|No such file") as gone:
         refuse_short_rows(files[420:], Reader("csv"), SCHEMA, nulls=nulls)
     assert not isinstance(gone.value, AssertionError)
+
+
+def test_stores_are_asked_for_several_headers_at_once() -> None:
+    """Each is a wait of a few round trips."""
+    files = [put("memory://headers", "z,x,s\n1,2,a\n", f"{n}.csv")._replace(size=1 << 20) for n in range(4)]
+    together = threading.Barrier(len(files), timeout=30)
+
+    def header(_: FileInfo, schema: pl.Schema) -> list[str]:
+        together.wait()
+        return schema.names()
+
+    refuse_short_rows(files, Reader("csv"), SCHEMA, nulls=False, header=header)
 
 
 def test_lines_of_small_files_are_looked_at_where_only_their_columns_were_asked_for(tmp_path: Path) -> None:

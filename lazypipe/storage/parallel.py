@@ -1,0 +1,26 @@
+"""Asking something of many files at once: most of the time is spent waiting for a store."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
+from typing import TypeVar
+
+from lazypipe.storage.files import FileInfo
+
+__all__ = ["in_parallel"]
+
+_T = TypeVar("_T")
+_AT_ONCE, _TURNS = 8, 32
+
+
+def in_parallel(ask: Callable[[FileInfo], _T], files: Sequence[FileInfo]) -> list[tuple[FileInfo, _T]]:
+    """Ask something of each file, several at once: most of the time is spent waiting for a store."""
+    if len(files) < 2:  # threads take longer to begin
+        return [(file, ask(file)) for file in files]
+    # of very many, several in turn: to hand one over takes longer than to look at one that is local
+    size = 1 + len(files) // (_AT_ONCE * _TURNS)
+    parts = [files[start : start + size] for start in range(0, len(files), size)]
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        return [*zip(files, chain.from_iterable(pool.map(lambda part: [*map(ask, part)], parts)), strict=True)]
