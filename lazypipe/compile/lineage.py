@@ -83,8 +83,9 @@ def pipeline_lineage(parts: Parts, *, optimized: bool = False, masks: frozenset[
     for name in wanted:
         needed[name] |= set(parts.nodes[name].schema)
     places: dict[str, Place] = {}
-    for name, node in reversed([*parts.nodes.items()]):
-        work = _Work(parts, node, masks, optimized=optimized)
+    works = {name: _Work(parts, node, masks, optimized=optimized) for name, node in parts.nodes.items()}
+    for name, work in reversed(works.items()):
+        node = work.node
         place = work.place(tuple(c for c in node.schema if c in needed[name]))
         places[name] = place
         if name in wanted:
@@ -104,7 +105,7 @@ def pipeline_lineage(parts: Parts, *, optimized: bool = False, masks: frozenset[
             found = [replace(p, uris=(uri,), published=True) if p.name == name else p for p in found]
         else:
             more.append(_output(f"{name}@output" if name in parts.nodes else name, places[output.stage], uri))
-    aside = [_Work(parts, n, masks, optimized=False).aside() for n in parts.nodes.values() if _sets_aside(n)]
+    aside = [(replace(w, optimized=False) if optimized else w).aside() for w in works.values() if _sets_aside(w.node)]
     return Lineage(parts.name, (*found, *more, *aside), optimized)
 
 
@@ -126,6 +127,8 @@ class _Work:
     node: Node
     masks: frozenset[str]
     optimized: bool
+    _below: dict[tuple[str, ...], ColumnLineage] = field(default_factory=dict, init=False, repr=False, compare=False)
+    """What columns ahead of the gate come from, as far as it was asked: of rows that go on, and of those put aside, that is the same plan."""
 
     def read(self, frame: pl.LazyFrame, name: str) -> ColumnLineage:
         return plan_lineage(read_plan(frame, optimized=self.optimized), name, masks=self.masks)
@@ -157,8 +160,10 @@ class _Work:
             cells = {Flow(Column(name, c), "TRANSFORMATION"): "" for c in raw if c in self.node.schema}
             own: dict[str, Flows] = {c: {Flow(Column(name, c), "IDENTITY"): ""} for c in columns}
             return ColumnLineage(name, own | {RAW_COLUMN: cells}, {}, {c: c for c in columns}, (name,))
-        tables = {n: Table(self.parts.leaf(n), self.parts.nodes[n].schema) for n in self.node.inputs}
-        return self.read(_only(self.node.lower(tables), columns, self.node.ahead), name)
+        if columns not in self._below:
+            tables = {n: Table(self.parts.leaf(n), self.parts.nodes[n].schema) for n in self.node.inputs}
+            self._below[columns] = self.read(_only(self.node.lower(tables), columns, self.node.ahead), name)
+        return self._below[columns]
 
     def gate(self, columns: tuple[str, ...]) -> ColumnLineage:
         """Return the gate's lineage over its own rows: identities, unless it removes or repairs."""
