@@ -81,13 +81,13 @@ def _bound_options(made: argparse.ArgumentParser, what: str) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Run a pipeline, or a window of it piece by piece; or several, one after the other."""
-    from lazypipe.run.retry import TRIES
-
     files = definitions(options.file)
     if len(files) > 1:
         return _run_all(options, files)
     options.file = files[0]
     plan, now = _begun(options)
+    from lazypipe.run.retry import TRIES
+
     progress = _Progress()
     if options.chunk is not None:
         if options.window is None or options.full:
@@ -110,14 +110,14 @@ def run(options: argparse.Namespace) -> int:
 
 def _begun(options: argparse.Namespace) -> tuple[lp.Plan, datetime]:
     """Return the plan of a definition, and its time, after what is to be pulled for it; what is wrong is recorded."""
-    from lazypipe.api.together import not_begun
-
     try:
         for pulled in loaded(options.file).pull(_readers(options)) if options.pull else ():
             say(f"{pulled.source}: {pulled.rows:,} rows pulled → {pulled.uri}")
         now = datetime.now(UTC)
         return compiled(options, now, options.output, skip_unreadable=options.chunk is None), now
     except (lp.DefinitionError, lp.SourceError, lp.StorageError) as error:
+        from lazypipe.api.together import not_begun
+
         for warning in not_begun(options.file, error, outputs=options.output):
             say(f"warning: {warning}")
         raise
