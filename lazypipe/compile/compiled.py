@@ -28,7 +28,7 @@ from lazypipe.storage import uri as uris
 if TYPE_CHECKING:
     from lazypipe.compile.changed import PlanChanges
     from lazypipe.compile.changes.strategy import Strategy
-    from lazypipe.compile.lineage import Parts
+    from lazypipe.compile.parts import Parts
     from lazypipe.plan.graph import Lineage
     from lazypipe.storage.optimizer.workload import Workload
 
@@ -131,7 +131,7 @@ class CompiledPipeline:
 
     @cached_property
     def _parts(self) -> Parts:
-        from lazypipe.compile.lineage import Parts
+        from lazypipe.compile.parts import Parts
 
         state = uris.resolve(self.pipeline.state, self.pipeline.base)
         return Parts(self.pipeline.name, self.nodes, self.segments, self.outputs, state, self.redact)

@@ -286,7 +286,7 @@ def _check_output_columns(pipeline: Pipeline, nodes: Mapping[str, Node], faults:
                 elif key == "partition_by" and not hive.can_name(schema[column]):
                     what = f"{dtype_name(schema[column])} column {column!r} cannot name folders"
                     faults.append(Fault(what, "partition by text, whole numbers, booleans, dates or datetimes", path))
-        for number, error in declared(output.workload, name, schema)[1]:
+        for number, error in declared(output.workload, name, schema)[1] if output.workload else ():
             faults.append(Fault(error.what, error.fix, ("outputs", name, "workload", "queries", number)))
         if output.partition_by and set(output.partition_by) == set(schema):
             faults.append(

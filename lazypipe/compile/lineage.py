@@ -6,65 +6,29 @@ read. So the lineage is that of the operations as they are, whatever the data.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 import polars as pl
 
 from lazypipe.compile.node import HERE, Node
-from lazypipe.compile.segments import Segment
+from lazypipe.compile.parts import Parts
 from lazypipe.gates import Check
 from lazypipe.gates.marks import mark
 from lazypipe.gates.measure import measured
-from lazypipe.gates.rule import PREVIOUS, Reference
+from lazypipe.gates.rule import PREVIOUS
 from lazypipe.gates.tap import FILE_COLUMN, RAW_COLUMN, RULES_COLUMN, RUN_COLUMN
 from lazypipe.plan.graph import Lineage
 from lazypipe.plan.lineage import ALL, MASKS, Column, ColumnLineage, Flow, Flows, compose
 from lazypipe.plan.places import Place, RuleUse
 from lazypipe.plan.reader import read_plan
 from lazypipe.plan.steps import plan_lineage
-from lazypipe.spec.model import Output
 from lazypipe.spec.scope import Table
 from lazypipe.spec.taps import label
 from lazypipe.sql.exprs import empty
-from lazypipe.storage import uri as uris
 from lazypipe.storage.shape import refitted
 
-__all__ = ["Parts", "pipeline_lineage", "pipeline_tags"]
-
-
-@dataclass(frozen=True)
-class Parts:
-    """What a lineage is made from: a compiled pipeline's nodes, segments and outputs, and where its state is."""
-
-    name: str
-    nodes: Mapping[str, Node]
-    segments: Sequence[Segment]
-    outputs: Mapping[str, Output]
-    state: str
-    redact: uris.Redactor
-    _leaves: dict[str, pl.LazyFrame] = field(default_factory=dict, init=False, repr=False, compare=False)
-
-    def leaf(self, name: str) -> pl.LazyFrame:
-        """Return no rows of a node, under its name."""
-        if name not in self._leaves:
-            self._leaves[name] = label(empty(self.nodes[name].schema).lazy(), name)
-        return self._leaves[name]
-
-    def ahead(self, name: str) -> pl.LazyFrame:
-        """Return no rows of a node as they are ahead of its gate, under its name."""
-        return label(empty(self.nodes[name].ahead).lazy(), name) if self.nodes[name].raw else self.leaf(name)
-
-    def lookup(self, reference: Reference) -> pl.LazyFrame:
-        """Return no rows of what a rule refers to."""
-        return self.leaf(reference.to)
-
-    def quarantine_uri(self, name: str) -> str:
-        """Return where rows are put aside by a node's gate."""
-        output = next((s.output for s in self.segments if s.node == name), None)
-        if output:
-            return f"{self.outputs[output].to}__quarantine"
-        return uris.beside(self.state, "quarantine", self.name, name)
+__all__ = ["pipeline_lineage", "pipeline_tags"]
 
 
 def pipeline_lineage(parts: Parts, *, optimized: bool = False, masks: frozenset[str] = MASKS) -> Lineage:
