@@ -124,15 +124,16 @@ def _begun(options: argparse.Namespace) -> tuple[lp.Plan, datetime]:
 
 
 def _run_all(options: argparse.Namespace, files: Sequence[str]) -> int:
-    from lazypipe.api.together import run_each
-
     for name, given in (("--pull", options.pull), ("--chunk", options.chunk)):
         if given:
             raise lp.LazypipeError(f"{name} is for one definition; run the one that it is for by itself")
     progress = _Progress()
     done: dict[str, lp.RunResult] = {}
+    read = as_far_as_read(files)
+    from lazypipe.api.together import run_each
+
     for number, result in run_each(
-        as_far_as_read(files),
+        read,
         params=pairs("--param", options.param),
         allow=options.allow,
         outputs=options.output,
@@ -306,9 +307,9 @@ def _plan(options: argparse.Namespace) -> int:
 
 def _plan_all(options: argparse.Namespace, files: Sequence[str]) -> int:
     """Print what runs of several definitions would do, given what is there now: what an earlier one would write is not known to later ones."""
+    read = as_far_as_read(files)
     from lazypipe.api.together import definitions, held_up, order_of
 
-    read = as_far_as_read(files)
     pipes = definitions(read)
     order = order_of(read, options.output)
     some = [files[n] for n in order.numbers]

@@ -19,7 +19,6 @@ from lazypipe.gates import Check
 from lazypipe.plan.explain import Kind, explain
 from lazypipe.plan.fingerprint import Fingerprint
 from lazypipe.plan.lineage import MASKS, Column
-from lazypipe.plan.uses import declared, uses, uses_within
 from lazypipe.spec.arguments import Arguments
 from lazypipe.spec.model import NOTHING, Fault, Output, Pipeline, Step
 from lazypipe.spec.scope import Scope, Table
@@ -163,6 +162,7 @@ class CompiledPipeline:
         LazypipeError
             If there is no such output.
         """
+        from lazypipe.plan.uses import declared, uses, uses_within
         from lazypipe.storage.optimizer.workload import Workload
 
         target, stage = self.output(output), self.pipeline.outputs[output].stage
