@@ -135,6 +135,15 @@ NEVER_FOR = {
         "jsonschema", "fsspec", "http", "urllib.request", "lazypipe.contracts", "lazypipe.incremental.diff",
         "lazypipe.records.endpoint", "lazypipe.records.openlineage", "lazypipe.run.segment.merge", "lazypipe.run.trace",
     ],
+    # the second finds nothing new
+    "import subprocess as s; s.run([sys.executable, '-m', 'lazypipe', 'run', 'small.yaml'], check=True); "
+    "from lazypipe.__main__ import main; main(['run', 'small.yaml'])": [
+        "lazypipe.compile.changes.added_up", "lazypipe.compile.changes.declared", "lazypipe.compile.lineage",
+        "lazypipe.plan.graph", "lazypipe.plan.places", "lazypipe.plan.steps", "lazypipe.plan.uses",
+        "lazypipe.run.lake", "lazypipe.run.layouts", "lazypipe.run.panefeed", "lazypipe.run.segment.attempt",
+        "lazypipe.run.segment.query", "lazypipe.run.upkeep", "lazypipe.storage.datasets.keyed", "lazypipe.storage.lake.fitting",
+        "lazypipe.storage.lake.table", "lazypipe.storage.optimizer.advice", "lazypipe.storage.optimizer.workload", "lazypipe.storage.sink",
+    ],
 }  # fmt: skip
 
 

@@ -958,3 +958,36 @@ def test_what_is_imported_is_not_looked_through_for_cycles(shop: Path) -> None:
         told = "print(gc.isenabled(), gc.get_freeze_count() > 10_000)"
         done = subprocess.run([sys.executable, "-c", code + told], check=True, capture_output=True, text=True)
         assert done.stdout.splitlines()[-1] == expected
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "check {}",
+        "check {} {}",
+        "schema {} large",
+        "lineage {}",
+        "run {}",
+        "run {} {}",
+        "plan {}",
+        "plan {} {}",
+        "status {}",
+        "history {} large",
+        "vacuum {}",
+    ],
+)
+def test_a_command_reads_its_definition_before_python_looks_for_cycles(shop: Path, command: str) -> None:
+    """In all of what it imports, that is: Polars is most of it."""
+    other = shop.parent / "other.yaml"
+    other.write_text(shop.read_text().replace("name: shop", "name: other").replace("out/", "others/"))
+    arguments = command.format(shop, other).split()
+    code = f"""
+import gc, sys
+searched = []
+gc.callbacks.append(lambda phase, _: searched.append("polars" in sys.modules and gc.get_freeze_count() < 10_000))
+from lazypipe.__main__ import main
+main({arguments!r})
+print(any(searched))
+"""
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1] == "False", done.stderr

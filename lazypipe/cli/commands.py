@@ -164,10 +164,10 @@ def plans(
 
     ``asked`` are the outputs that are wanted of each, by the names of the pipelines. Default: all.
     """
-    from lazypipe.api.together import compile_together, with_those_that_it_has
-
     given = pairs("--param", options.param)
     read = as_far_as_read(files)
+    from lazypipe.api.together import compile_together, with_those_that_it_has
+
     pipes = [p for p in read if isinstance(p, lp.Pipeline)]
     if len(pipes) == len(read):  # else one that cannot be read may have it
         with_those_that_it_has(given, *pipes)
@@ -192,9 +192,9 @@ def read_each(files: Sequence[str]) -> list[lp.Pipeline | LazypipeError]:
 
 def as_far_as_read(files: Sequence[str]) -> list[lp.Pipeline | Unread]:
     """Read definitions; those with mistakes are returned as ``Unread``, with as much as is known of them."""
+    found = [*zip(files, read_each(files), strict=True)]
     from lazypipe.api.together import Unread
 
-    found = zip(files, read_each(files), strict=True)
     return [p if isinstance(p, lp.Pipeline) else Unread.of(file, p) for file, p in found]
 
 
@@ -262,7 +262,7 @@ def loaded(file: str) -> lp.Pipeline:
     """Return a definition, read.
 
     Meanwhile most modules are imported, among which Python looks for no cycles: it would find none, and go through all of it several
-    times. Nor does it ever again, which is settled once in a process.
+    times. Nor does it ever again, which is settled once in a process. So what else a command needs it imports after that.
     """
     if not gc.isenabled() or gc.get_freeze_count() > _FROZEN_AT_START:
         return lp.load(file)

@@ -58,14 +58,15 @@ def add(commands: Commands) -> None:
 
 
 def _vacuum(options: argparse.Namespace) -> int:
-    from lazypipe.run.maintenance import outlook
     from lazypipe.spec.moment import age
-    from lazypipe.storage.datasets.dataset import Dataset
 
     if options.keep < 1:
         raise lp.LazypipeError(f"--keep {options.keep} is less than 1; keep 1 or more: one must stay in force")
     older_than = age(options.older_than, "--older-than")
     target = loaded(options.target) if is_definition(options.target) else options.target
+    from lazypipe.run.maintenance import outlook
+    from lazypipe.storage.datasets.dataset import Dataset
+
     place = storage_options(options)
     found = outlook(Dataset(target, place) if isinstance(target, str) else target, options.keep)
     deleted = lp.vacuum(

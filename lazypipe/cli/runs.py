@@ -81,13 +81,13 @@ def _bound_options(made: argparse.ArgumentParser, what: str) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Run a pipeline, or a window of it piece by piece; or several, one after the other."""
-    from lazypipe.run.retry import TRIES
-
     files = definitions(options.file)
     if len(files) > 1:
         return _run_all(options, files)
     options.file = files[0]
     plan, now = _begun(options)
+    from lazypipe.run.retry import TRIES
+
     progress = _Progress()
     if options.chunk is not None:
         if options.window is None or options.full:
@@ -110,29 +110,30 @@ def run(options: argparse.Namespace) -> int:
 
 def _begun(options: argparse.Namespace) -> tuple[lp.Plan, datetime]:
     """Return the plan of a definition, and its time, after what is to be pulled for it; what is wrong is recorded."""
-    from lazypipe.api.together import not_begun
-
     try:
         for pulled in loaded(options.file).pull(_readers(options)) if options.pull else ():
             say(f"{pulled.source}: {pulled.rows:,} rows pulled → {pulled.uri}")
         now = datetime.now(UTC)
         return compiled(options, now, options.output, skip_unreadable=options.chunk is None), now
     except (lp.DefinitionError, lp.SourceError, lp.StorageError) as error:
+        from lazypipe.api.together import not_begun
+
         for warning in not_begun(options.file, error, outputs=options.output):
             say(f"warning: {warning}")
         raise
 
 
 def _run_all(options: argparse.Namespace, files: Sequence[str]) -> int:
-    from lazypipe.api.together import run_each
-
     for name, given in (("--pull", options.pull), ("--chunk", options.chunk)):
         if given:
             raise lp.LazypipeError(f"{name} is for one definition; run the one that it is for by itself")
     progress = _Progress()
     done: dict[str, lp.RunResult] = {}
+    read = as_far_as_read(files)
+    from lazypipe.api.together import run_each
+
     for number, result in run_each(
-        as_far_as_read(files),
+        read,
         params=pairs("--param", options.param),
         allow=options.allow,
         outputs=options.output,
@@ -307,9 +308,9 @@ def _plan(options: argparse.Namespace) -> int:
 
 def _plan_all(options: argparse.Namespace, files: Sequence[str]) -> int:
     """Print what runs of several definitions would do, given what is there now: what an earlier one would write is not known to later ones."""
+    read = as_far_as_read(files)
     from lazypipe.api.together import definitions, held_up, order_of
 
-    read = as_far_as_read(files)
     pipes = definitions(read)
     order = order_of(read, options.output)
     some = [files[n] for n in order.numbers]

@@ -19,7 +19,6 @@ from lazypipe.gates import Check
 from lazypipe.plan.explain import Kind, explain
 from lazypipe.plan.fingerprint import Fingerprint
 from lazypipe.plan.lineage import MASKS, Column
-from lazypipe.plan.uses import declared, uses, uses_within
 from lazypipe.spec.arguments import Arguments
 from lazypipe.spec.model import NOTHING, Fault, Output, Pipeline, Step
 from lazypipe.spec.scope import Scope, Table
@@ -28,7 +27,7 @@ from lazypipe.storage import uri as uris
 if TYPE_CHECKING:
     from lazypipe.compile.changed import PlanChanges
     from lazypipe.compile.changes.strategy import Strategy
-    from lazypipe.compile.lineage import Parts
+    from lazypipe.compile.parts import Parts
     from lazypipe.plan.graph import Lineage
     from lazypipe.storage.optimizer.workload import Workload
 
@@ -131,7 +130,7 @@ class CompiledPipeline:
 
     @cached_property
     def _parts(self) -> Parts:
-        from lazypipe.compile.lineage import Parts
+        from lazypipe.compile.parts import Parts
 
         state = uris.resolve(self.pipeline.state, self.pipeline.base)
         return Parts(self.pipeline.name, self.nodes, self.segments, self.outputs, state, self.redact)
@@ -162,6 +161,7 @@ class CompiledPipeline:
         LazypipeError
             If there is no such output.
         """
+        from lazypipe.plan.uses import declared, uses, uses_within
         from lazypipe.storage.optimizer.workload import Workload
 
         target, stage = self.output(output), self.pipeline.outputs[output].stage

@@ -30,7 +30,6 @@ from lazypipe.compile.segments import cut
 from lazypipe.compile.sources.binding import bind, expand_env
 from lazypipe.compile.sources.source import BoundSource, Recalled, Snapshot
 from lazypipe.errors import AwayError, SourceError, StorageError, nearest
-from lazypipe.plan.uses import declared
 from lazypipe.spec.arguments import Arguments
 from lazypipe.spec.loader import problems
 from lazypipe.spec.model import NOTHING, Fault, Output, Pipeline, Source, Step
@@ -286,8 +285,11 @@ def _check_output_columns(pipeline: Pipeline, nodes: Mapping[str, Node], faults:
                 elif key == "partition_by" and not hive.can_name(schema[column]):
                     what = f"{dtype_name(schema[column])} column {column!r} cannot name folders"
                     faults.append(Fault(what, "partition by text, whole numbers, booleans, dates or datetimes", path))
-        for number, error in declared(output.workload, name, schema)[1]:
-            faults.append(Fault(error.what, error.fix, ("outputs", name, "workload", "queries", number)))
+        if output.workload:
+            from lazypipe.plan.uses import declared
+
+            for number, error in declared(output.workload, name, schema)[1]:
+                faults.append(Fault(error.what, error.fix, ("outputs", name, "workload", "queries", number)))
         if output.partition_by and set(output.partition_by) == set(schema):
             faults.append(
                 Fault(

@@ -30,7 +30,7 @@ from lazypipe.sql.exprs import empty
 from lazypipe.storage.shape import refitted
 
 if TYPE_CHECKING:
-    from lazypipe.compile.lineage import Parts
+    from lazypipe.compile.parts import Parts
 
 __all__ = ["carried", "pipeline_fingerprints", "same_rules", "unknown"]
 

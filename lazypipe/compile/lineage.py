@@ -6,65 +6,29 @@ read. So the lineage is that of the operations as they are, whatever the data.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 import polars as pl
 
 from lazypipe.compile.node import HERE, Node
-from lazypipe.compile.segments import Segment
+from lazypipe.compile.parts import Parts
 from lazypipe.gates import Check
 from lazypipe.gates.marks import mark
 from lazypipe.gates.measure import measured
-from lazypipe.gates.rule import PREVIOUS, Reference
+from lazypipe.gates.rule import PREVIOUS
 from lazypipe.gates.tap import FILE_COLUMN, RAW_COLUMN, RULES_COLUMN, RUN_COLUMN
 from lazypipe.plan.graph import Lineage
 from lazypipe.plan.lineage import ALL, MASKS, Column, ColumnLineage, Flow, Flows, compose
 from lazypipe.plan.places import Place, RuleUse
 from lazypipe.plan.reader import read_plan
 from lazypipe.plan.steps import plan_lineage
-from lazypipe.spec.model import Output
 from lazypipe.spec.scope import Table
 from lazypipe.spec.taps import label
 from lazypipe.sql.exprs import empty
-from lazypipe.storage import uri as uris
 from lazypipe.storage.shape import refitted
 
-__all__ = ["Parts", "pipeline_lineage", "pipeline_tags"]
-
-
-@dataclass(frozen=True)
-class Parts:
-    """What a lineage is made from: a compiled pipeline's nodes, segments and outputs, and where its state is."""
-
-    name: str
-    nodes: Mapping[str, Node]
-    segments: Sequence[Segment]
-    outputs: Mapping[str, Output]
-    state: str
-    redact: uris.Redactor
-    _leaves: dict[str, pl.LazyFrame] = field(default_factory=dict, init=False, repr=False, compare=False)
-
-    def leaf(self, name: str) -> pl.LazyFrame:
-        """Return no rows of a node, under its name."""
-        if name not in self._leaves:
-            self._leaves[name] = label(empty(self.nodes[name].schema).lazy(), name)
-        return self._leaves[name]
-
-    def ahead(self, name: str) -> pl.LazyFrame:
-        """Return no rows of a node as they are ahead of its gate, under its name."""
-        return label(empty(self.nodes[name].ahead).lazy(), name) if self.nodes[name].raw else self.leaf(name)
-
-    def lookup(self, reference: Reference) -> pl.LazyFrame:
-        """Return no rows of what a rule refers to."""
-        return self.leaf(reference.to)
-
-    def quarantine_uri(self, name: str) -> str:
-        """Return where rows are put aside by a node's gate."""
-        output = next((s.output for s in self.segments if s.node == name), None)
-        if output:
-            return f"{self.outputs[output].to}__quarantine"
-        return uris.beside(self.state, "quarantine", self.name, name)
+__all__ = ["pipeline_lineage", "pipeline_tags"]
 
 
 def pipeline_lineage(parts: Parts, *, optimized: bool = False, masks: frozenset[str] = MASKS) -> Lineage:
@@ -83,8 +47,9 @@ def pipeline_lineage(parts: Parts, *, optimized: bool = False, masks: frozenset[
     for name in wanted:
         needed[name] |= set(parts.nodes[name].schema)
     places: dict[str, Place] = {}
-    for name, node in reversed([*parts.nodes.items()]):
-        work = _Work(parts, node, masks, optimized=optimized)
+    works = {name: _Work(parts, node, masks, optimized=optimized) for name, node in parts.nodes.items()}
+    for name, work in reversed(works.items()):
+        node = work.node
         place = work.place(tuple(c for c in node.schema if c in needed[name]))
         places[name] = place
         if name in wanted:
@@ -104,7 +69,7 @@ def pipeline_lineage(parts: Parts, *, optimized: bool = False, masks: frozenset[
             found = [replace(p, uris=(uri,), published=True) if p.name == name else p for p in found]
         else:
             more.append(_output(f"{name}@output" if name in parts.nodes else name, places[output.stage], uri))
-    aside = [_Work(parts, n, masks, optimized=False).aside() for n in parts.nodes.values() if _sets_aside(n)]
+    aside = [(replace(w, optimized=False) if optimized else w).aside() for w in works.values() if _sets_aside(w.node)]
     return Lineage(parts.name, (*found, *more, *aside), optimized)
 
 
@@ -126,6 +91,8 @@ class _Work:
     node: Node
     masks: frozenset[str]
     optimized: bool
+    _below: dict[tuple[str, ...], ColumnLineage] = field(default_factory=dict, init=False, repr=False, compare=False)
+    """What columns ahead of the gate come from, as far as it was asked: of rows that go on, and of those put aside, that is the same plan."""
 
     def read(self, frame: pl.LazyFrame, name: str) -> ColumnLineage:
         return plan_lineage(read_plan(frame, optimized=self.optimized), name, masks=self.masks)
@@ -157,8 +124,10 @@ class _Work:
             cells = {Flow(Column(name, c), "TRANSFORMATION"): "" for c in raw if c in self.node.schema}
             own: dict[str, Flows] = {c: {Flow(Column(name, c), "IDENTITY"): ""} for c in columns}
             return ColumnLineage(name, own | {RAW_COLUMN: cells}, {}, {c: c for c in columns}, (name,))
-        tables = {n: Table(self.parts.leaf(n), self.parts.nodes[n].schema) for n in self.node.inputs}
-        return self.read(_only(self.node.lower(tables), columns, self.node.ahead), name)
+        if columns not in self._below:
+            tables = {n: Table(self.parts.leaf(n), self.parts.nodes[n].schema) for n in self.node.inputs}
+            self._below[columns] = self.read(_only(self.node.lower(tables), columns, self.node.ahead), name)
+        return self._below[columns]
 
     def gate(self, columns: tuple[str, ...]) -> ColumnLineage:
         """Return the gate's lineage over its own rows: identities, unless it removes or repairs."""

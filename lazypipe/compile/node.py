@@ -151,15 +151,16 @@ class Node:
 
     def folds(self, table: Table, scope: Scope, step: int) -> Fold | None:
         """Return a step in two steps, if it can be folded: a sort if only its first rows go on, a query by its plan."""
-        from lazypipe.compile.changes.added_up import fold_query
-        from lazypipe.compile.changes.first_rows import first_rows
         from lazypipe.ops.limit import Limit
         from lazypipe.ops.sql import Sql
-        from lazypipe.plan.reader import read_plan
-        from lazypipe.sql.steps import steps
 
         operation = self.steps[step][0]
         if isinstance(operation, Sql):
+            from lazypipe.compile.changes.added_up import fold_query
+            from lazypipe.compile.changes.first_rows import first_rows
+            from lazypipe.plan.reader import read_plan
+            from lazypipe.sql.steps import steps
+
             plan = read_plan(self.stubs[step], exact=True)
             found = first_rows(plan, operation.query)
             if found is not None:
@@ -234,7 +235,6 @@ def compile_steps(
 
     Mistakes are added to ``faults``; None if no schema can be told behind one. What leaves columns as they are is passed over.
     """
-    from lazypipe.compile.changes.declared import check_rows
     from lazypipe.ops.python import Python
 
     tables = {n: Table(label(empty(t.schema).lazy(), n), t.schema) for n, t in inputs.items()}
@@ -248,6 +248,8 @@ def compile_steps(
             lowered = operation.lower(table, here)
             schema = lowered.collect_schema()
             if isinstance(operation, Python) and operation.incremental is not None:
+                from lazypipe.compile.changes.declared import check_rows
+
                 check_rows(operation, table, here, lowered)
             parts = in_two(operation, table, here)
             check_names(schema, (*step.path, step.name))

@@ -17,7 +17,6 @@ from lazypipe.compile.segments import Segment
 from lazypipe.incremental.parts import within
 from lazypipe.incremental.work import Work
 from lazypipe.storage import uri as uris
-from lazypipe.storage.datasets.data_files import scan_files
 from lazypipe.storage.datasets.dataset import Dataset
 from lazypipe.storage.datasets.log import DataFile
 from lazypipe.storage.datasets.units import UNIT, Units
@@ -115,6 +114,8 @@ class Shared:
         """Return the rows of some files or units, each with its unit, or its number on the way; None if not all are told apart."""
         if any(name not in units for name in self.units):
             return None
+        from lazypipe.storage.datasets.data_files import scan_files
+
         here, there = self._places(units)
         rows = scan_files(self.uri, self.files, self.schema, (), {}, tagged=True, units=here, tags=True)
         return rows if here == there else _renamed(rows, here, there)

@@ -14,7 +14,6 @@ from lazypipe.incremental.leaf import Leaf
 from lazypipe.incremental.numbering import Numbering
 from lazypipe.incremental.sides import DIGESTS, KEYS, Digests, differing, has_repeats
 from lazypipe.incremental.work import Work
-from lazypipe.storage.datasets.data_files import scan_files
 from lazypipe.storage.datasets.dataset import Dataset
 from lazypipe.storage.datasets.log import DataFile
 from lazypipe.storage.datasets.units import UNIT
@@ -126,4 +125,6 @@ class Touching:
     def _kept(self, files: Sequence[DataFile], schema: pl.Schema, *, tags: bool = False) -> pl.LazyFrame:
         """Return the rows of files that are kept beside the output."""
         options = self.beside.storage_options
+        from lazypipe.storage.datasets.data_files import scan_files
+
         return scan_files(self.beside.figures, files, schema, (), options, tagged=tags, tags=tags)

@@ -112,6 +112,8 @@ class _Evaluation:
 
     def of(self, expr: PlanExpr) -> tuple[Flows, Text]:
         """Return what an expression's values come from, and its text."""
+        if expr.kind == "column":
+            return self._one(expr)
         for part in postorder(expr, PlanExpr.parts):
             if id(part) not in self._known:
                 self._known[id(part)] = self._one(part)

@@ -6,7 +6,7 @@ import json
 import os
 import platform
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 from blake3 import blake3
@@ -15,7 +15,6 @@ from lazypipe.compile.compiled import CompiledPipeline
 from lazypipe.compile.node import ancestors
 from lazypipe.compile.sources.source import BoundSource, Snapshot
 from lazypipe.errors import LazypipeError
-from lazypipe.plan.places import Place
 from lazypipe.spec.loader import described
 from lazypipe.spec.model import Pipeline
 from lazypipe.spec.types import dtype_name
@@ -23,6 +22,9 @@ from lazypipe.storage import uri as uris
 from lazypipe.storage.datasets.log import DataFile
 from lazypipe.storage.datasets.units import Units
 from lazypipe.version import VERSION
+
+if TYPE_CHECKING:
+    from lazypipe.plan.places import Place
 
 __all__ = ["code", "commit_id", "data", "definition_key", "input_of", "object_content", "sources_of", "text_hash"]
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import polars as pl
 
@@ -20,7 +21,6 @@ from lazypipe.run.arrival import Extents, arrived
 from lazypipe.run.backfill import TimeRange, within
 from lazypipe.run.corrupt import admitted
 from lazypipe.run.delivery import listing
-from lazypipe.run.layouts import Choice
 from lazypipe.run.recorder import Recorder
 from lazypipe.run.room import Room
 from lazypipe.storage.datasets.dataset import Dataset
@@ -28,6 +28,9 @@ from lazypipe.storage.datasets.log import Commit
 from lazypipe.storage.datasets.units import Units
 from lazypipe.storage.files import FileInfo
 from lazypipe.storage.text.moments import How
+
+if TYPE_CHECKING:
+    from lazypipe.run.layouts import Choice
 
 __all__ = ["Observer", "Run", "run_id"]
 

@@ -34,15 +34,12 @@ from lazypipe.records.transport import Transport
 from lazypipe.run.arrival import Extents
 from lazypipe.run.backfill import TimeRange, refuse_timeless
 from lazypipe.run.body import body
-from lazypipe.run.changefeed import ChangeFeed, Feed
 from lazypipe.run.context import Observer, Run
 from lazypipe.run.corrupt import files_set_aside, leave_out_corrupt, read_by_row
 from lazypipe.run.deciding import Deciding
-from lazypipe.run.lake import publish
-from lazypipe.run.panefeed import PaneFeed
 from lazypipe.run.recorder import Recorder
 from lazypipe.run.result import RunResult, SegmentResult, Status
-from lazypipe.run.segment.query import Meanwhile
+from lazypipe.run.segment.meanwhile import Meanwhile
 from lazypipe.spec.model import Fault
 from lazypipe.storage import uri as uris
 from lazypipe.storage.datasets.dataset import Dataset
@@ -51,6 +48,7 @@ from lazypipe.storage.scan import is_engine_error
 from lazypipe.storage.text.moments import Unusual, columns, refused
 
 if TYPE_CHECKING:
+    from lazypipe.run.changefeed import Feed
     from lazypipe.run.segment.attempt import Attempt
 
 __all__ = ["Observer", "execute"]
@@ -209,12 +207,12 @@ class _Execution:
 
     def maintain(self) -> None:
         """Mend what outputs ask for; only now, so that no segment reads what is deleted. What fails here is a warning."""
-        from lazypipe.run.upkeep import upkeep
-
         plan = self.run.plan
         for number, found in enumerate(self.results):
             if found.output is None or found.status != "done" or not plan.outputs[found.output].maintain:
                 continue
+            from lazypipe.run.upkeep import upkeep
+
             output = plan.outputs[found.output]
             try:
                 done = upkeep(output, run=self.run.id, now=self.run.now)
@@ -231,6 +229,8 @@ class _Execution:
         for name, output in plan.outputs.items():
             if not output.delta_log or (self.only and name not in self.only):
                 continue
+            from lazypipe.run.lake import publish
+
             try:
                 publish(output, run=self.run.id, now=self.run.now)
             except LazypipeError as error:
@@ -285,8 +285,11 @@ class _Execution:
         """Bring the feeds of an output up to date, if it has any."""
         plan, name = self.run.plan, segment.output
         for one, output in plan.outputs.items() if name is not None else ():
-            if name is None or not plan.share_place(one, name):
+            if name is None or not plan.share_place(one, name) or not (output.changes or output.panes):
                 continue
+            from lazypipe.run.changefeed import ChangeFeed
+            from lazypipe.run.panefeed import PaneFeed
+
             kinds: list[type[Feed]] = [ChangeFeed] * output.changes + [PaneFeed] * bool(output.panes)
             for kind in kinds:
                 kind(self.run, one, plan.segments.index(segment) + 1).complete()

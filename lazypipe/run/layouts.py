@@ -18,7 +18,6 @@ from lazypipe.storage.datasets.dataset import Dataset
 from lazypipe.storage.datasets.log import KEPT, Commit
 from lazypipe.storage.hive import NAME_BYTES
 from lazypipe.storage.lake.fitting import plain
-from lazypipe.storage.optimizer.advice import LATER
 from lazypipe.storage.optimizer.choice import LITTLE, Goal, choosing_seconds
 from lazypipe.storage.optimizer.forms import check_forms, owner
 from lazypipe.storage.optimizer.layout import DEFAULT, Layout
@@ -318,6 +317,8 @@ def goes_on(
             encodings={**_without(found, layout.encodings), **more.layout.encodings},
             codecs={**_without(found, layout.codecs), **more.layout.codecs},
         )
+    from lazypipe.storage.optimizer.advice import LATER
+
     reasons = [r for r in choice.said["reasons"] if not r.endswith(LATER)]
     told = [str(r) for r in more.reasons if r.column is not None or r.decision.endswith("looked at")]
     said = {

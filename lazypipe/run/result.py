@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from lazypipe.errors import CommitConflict, DefinitionError, LazypipeError, first_line
 from lazypipe.gates.report import GateReport
 from lazypipe.incremental.incomplete import Incomplete, told
-from lazypipe.plan.executed import Executed
-from lazypipe.plan.lineage import ColumnLineage
 from lazypipe.storage.corrupt import CorruptFile
+
+if TYPE_CHECKING:
+    from lazypipe.plan.executed import Executed
+    from lazypipe.plan.lineage import ColumnLineage
 
 __all__ = ["RunResult", "RunResults", "SegmentResult", "Status"]
 

@@ -187,10 +187,9 @@ class BoundSource:
 
     def listed(self, admit: Callable[[Snapshot], Snapshot] = lambda found: found, *, patient: bool = False) -> Snapshot:
         """List the files, without those whose last bytes show that they are corrupt."""
-        from lazypipe.storage.datasets.dataset import Dataset
-        from lazypipe.storage.lake.table import read_table
-
         if self.reader.format == "dataset":
+            from lazypipe.storage.datasets.dataset import Dataset
+
             dataset = Dataset(self.patterns[0], self.reader.storage_options)
             commit = dataset.latest()
             if commit is None:
@@ -199,6 +198,8 @@ class BoundSource:
                 )
             return Snapshot(dataset.files(commit), commit)
         if self.reader.format == "delta":
+            from lazypipe.storage.lake.table import read_table
+
             try:
                 table = read_table(self.patterns[0], self.reader.storage_options, self.version)
             except StorageError as error:

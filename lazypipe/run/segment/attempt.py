@@ -23,8 +23,9 @@ from lazypipe.run.result import SegmentResult
 from lazypipe.run.segment.audit import Audit
 from lazypipe.run.segment.blame import explain_failure
 from lazypipe.run.segment.laying import LayingOut
+from lazypipe.run.segment.meanwhile import Meanwhile
 from lazypipe.run.segment.publish import Publication
-from lazypipe.run.segment.query import Meanwhile, Query
+from lazypipe.run.segment.query import Query
 from lazypipe.run.segment.target import Target
 from lazypipe.run.segment.writing import Writing
 from lazypipe.storage.datasets.log import Commit

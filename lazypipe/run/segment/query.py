@@ -19,7 +19,6 @@ from lazypipe.compile.closing import closes
 from lazypipe.compile.node import Node, Watching
 from lazypipe.compile.segments import Segment, may_stop
 from lazypipe.compile.sources.source import BoundSource, Snapshot
-from lazypipe.errors import LazypipeError
 from lazypipe.gates.alone import mark_repeats
 from lazypipe.gates.rule import Reference
 from lazypipe.gates.tap import FILE_COLUMN, Tap
@@ -47,15 +46,11 @@ from lazypipe.storage.datasets.log import DataFile
 from lazypipe.storage.datasets.units import UNIT, Units, as_units
 from lazypipe.storage.files import read_key
 
-__all__ = ["Meanwhile", "Query"]
+__all__ = ["Query"]
 
 
 def _through(batch: pl.DataFrame) -> pl.DataFrame:
     return batch
-
-
-class Meanwhile(LazypipeError):
-    """Files have grown while they were read; with them cut, all is to be read once more."""
 
 
 class Query:

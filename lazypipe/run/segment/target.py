@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
@@ -15,7 +15,6 @@ from lazypipe.errors import CommitConflict, StorageError
 from lazypipe.incremental.shared import state_of
 from lazypipe.incremental.work import Work
 from lazypipe.run.context import Run
-from lazypipe.run.layouts import Choice
 from lazypipe.run.segment.groups import Groups
 from lazypipe.storage import uri as uris
 from lazypipe.storage.datasets.data_files import find_odd, scan_files
@@ -23,6 +22,9 @@ from lazypipe.storage.datasets.dataset import Dataset
 from lazypipe.storage.datasets.log import Commit, DataFile
 from lazypipe.storage.datasets.tiers import most_rows
 from lazypipe.storage.sink import DatasetSink, ExportSink, Written
+
+if TYPE_CHECKING:
+    from lazypipe.run.layouts import Choice
 
 __all__ = ["Target"]
 

@@ -14,7 +14,6 @@ import polars as pl
 from lazypipe.errors import CommitConflict, LazypipeError, StorageError, nearest
 from lazypipe.spec.moment import utc_moment
 from lazypipe.storage import uri as uris
-from lazypipe.storage.datasets.data_files import scan_files
 from lazypipe.storage.datasets.key_bounds import KeyBounds
 from lazypipe.storage.datasets.log import (
     BACK,
@@ -31,7 +30,6 @@ from lazypipe.storage.datasets.log import (
 )
 from lazypipe.storage.datasets.units import UNIT, Units
 from lazypipe.storage.files import FileInfo
-from lazypipe.storage.lake.fitting import fitted
 
 __all__ = ["Dataset", "is_dataset", "scan"]
 
@@ -112,6 +110,8 @@ class Dataset:
         tags
             Whether the column with each row's unit is to be seen.
         """
+        from lazypipe.storage.datasets.data_files import scan_files
+
         files, units = commit.files, None
         if commit.gone or only is not None:  # there may be very many units, and mostly all of them are read
             gone = {u for f in files for u in f.units if u in commit.gone or (only is not None and u not in only)}
@@ -151,6 +151,8 @@ class Dataset:
         """Return a lazy scan of some units of a commit, each row with its own; of rows that do not know theirs, by data file."""
         if commit.tagged:
             return units.renamed(self.scan(commit, only=units.wanted, tags=True))
+        from lazypipe.storage.datasets.data_files import scan_files
+
         files = [f for f in commit.files if uris.join(self.uri, f.path) in units.files]
         schema, by = commit.schema, commit.partition_by
         frame = scan_files(self.uri, files, schema, by, self.storage_options, file_column=True)
@@ -253,10 +255,11 @@ class Dataset:
         StorageError
             If the file cannot be written, or a Delta table cannot hold its rows.
         """
-        from lazypipe.storage.lake import publish
-
         if DELTA not in made.info:
             return self.log.append(made)
+        from lazypipe.storage.lake import publish
+        from lazypipe.storage.lake.fitting import fitted
+
         fit = fitted(self, made)
         try:
             commit = self.log.append(fit.commit)

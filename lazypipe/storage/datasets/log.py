@@ -17,7 +17,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
@@ -26,8 +26,10 @@ from lazypipe.spec.types import dtype_from_name, dtype_name
 from lazypipe.storage.datasets.packed import pack, unpack
 from lazypipe.storage.datasets.since import Lists, Rest, read_lists, told, untold, uses_lists
 from lazypipe.storage.numbered import NumberedFiles, is_sealed, seal, seal_text
-from lazypipe.storage.optimizer.layout import Layout
 from lazypipe.storage.parquet.prune import Bounds
+
+if TYPE_CHECKING:
+    from lazypipe.storage.optimizer.layout import Layout
 
 __all__ = [
     "BACK",
@@ -266,7 +268,7 @@ class Commit:
                     body = untold(body, rest.lists)
             except (ValueError, KeyError, IndexError, TypeError, AttributeError, struct.error) as error:
                 raise _damaged(uri) from error
-        layouts = {n: Layout.from_dict(plain) for n, plain in body.get("layouts", {}).items()}
+        layouts = _layouts(body["layouts"]) if "layouts" in body else {}
         return cls(
             version=body["version"],
             run=body["run"],
@@ -291,6 +293,12 @@ def _rest(said: Mapping[str, Any], written: int, lists: Callable[[str, str], Lis
     return Rest(name, of, said["bytes"], said["spent"] + written, lists(name, of))
 
 
+def _layouts(said: Mapping[str, Any]) -> dict[str, Layout]:
+    from lazypipe.storage.optimizer.layout import Layout
+
+    return {n: Layout.from_dict(plain) for n, plain in said.items()}
+
+
 def _damaged(uri: str) -> StorageError:
     return StorageError("the commit file is truncated or damaged", uri=uri, fix=_RESTORE)
 
@@ -305,6 +313,8 @@ def partitioned(files: Iterable[DataFile], before: tuple[str, ...], now: tuple[s
     """
     if before == now:
         return tuple(files)
+    from lazypipe.storage.optimizer.layout import Layout
+
     then = Layout(partition_by=before)
     return tuple(replace(f, layout=then) if f.layout is None else f for f in files)
 

@@ -1,0 +1,11 @@
+"""What ends a try at a segment without being wrong: it is tried once more."""
+
+from __future__ import annotations
+
+from lazypipe.errors import LazypipeError
+
+__all__ = ["Meanwhile"]
+
+
+class Meanwhile(LazypipeError):
+    """Files have grown while they were read; with them cut, all is to be read once more."""
