@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from lazypipe.compile.segments import Segment, made_of
@@ -18,6 +18,7 @@ from lazypipe.incremental.terms import Terms
 from lazypipe.incremental.work import Work
 from lazypipe.run.context import Run
 from lazypipe.run.result import SegmentResult
+from lazypipe.storage.datasets.units import Units
 
 __all__ = ["Deciding"]
 
@@ -29,6 +30,8 @@ class Deciding:
     run: Run
     only: frozenset[str]
     done: list[SegmentResult]
+    asked: dict[str, Mapping[str, Units] | None] = field(default_factory=dict)
+    """What was needed of each node that is kept for this run only, when that was last decided; None for all of it."""
 
     @cached_property
     def by_node(self) -> Mapping[str, Segment]:
@@ -45,6 +48,7 @@ class Deciding:
         """Say what is to be done for an output."""
         work = decide(self.run.plan, segment, self._terms())
         self._refuse_overtaken(segment, work)
+        self._refuse_lacking(segment, work)
         return work
 
     def _refuse_overtaken(self, segment: Segment, work: Work) -> None:
@@ -55,11 +59,23 @@ class Deciding:
             made_of = said[node].get("version", 0)
             # versions begin anew where somebody has removed the dataset
             if made_of > read.version and (latest := dataset.latest()) is not None and made_of <= latest.version:
-                raise CommitConflict(
-                    "another run has committed meanwhile, of newer rows than this one has read",
-                    uri=self.run.plan.redact(self.run.plan.outputs[segment.name].to),
-                    fix="run again: nothing of this run became visible",
-                )
+                raise self._overtaken(segment, "of newer rows than this one has read")
+
+    def _refuse_lacking(self, segment: Segment, work: Work) -> None:
+        """Raise CommitConflict where an output has become another since rows were read that it shares with others, and needs more of them by now."""
+        if work.kind not in ("units", "all"):
+            return
+        for node in segment.reads:
+            asked = self.asked.get(node) if node in self.run.kept else None
+            if asked is not None and not all(n in work.units and work.units[n].lies_in(of) for n, of in asked.items()):
+                raise self._overtaken(segment, f"and more is needed of {node!r} than this one has read")
+
+    def _overtaken(self, segment: Segment, what: str) -> CommitConflict:
+        return CommitConflict(
+            f"another run has committed meanwhile, {what}",
+            uri=self.run.plan.redact(self.run.plan.outputs[segment.name].to),
+            fix="run again: nothing of this run became visible",
+        )
 
     def _terms(self) -> Terms:
         """Return the terms on which this run decides what there is to do."""
@@ -85,6 +101,7 @@ class Deciding:
         if run.plan.inner[segment.node].kind != "units":
             return Work("all", "")
         needs, anew = (None, frozenset[str]()) if run.full else needs_of(run.plan, segment, self._work_of)
+        self.asked[segment.node] = needs
         return decide_shared(run.plan, segment, self._terms(), state_of(run.plan, segment), needs, anew)
 
     def _work_of(self, segment: Segment) -> Work | None:

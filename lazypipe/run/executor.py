@@ -374,11 +374,11 @@ class _Execution:
             if result is not None:
                 return result
             # without the files that were set aside, without folders, or with moments parsed by Polars' reader
-            if segment.output is None:
-                work = self.deciding.shared(segment)
-                continue
-            work = self.deciding.decide(segment)
-            if work.kind in ("none", "wait"):
+            try:
+                work = self.deciding.shared(segment) if segment.output is None else self.deciding.decide(segment)
+            except LazypipeError as error:
+                return self._ended(segment, "error", error, started)
+            if segment.output is not None and work.kind in ("none", "wait"):
                 return self._idle(segment, work, started)
 
     def _try(self, attempt: Attempt, segment: Segment, started: float) -> SegmentResult | None:

@@ -71,6 +71,16 @@ class Units:
         """The units that the rows get."""
         return frozenset([*self.files.values(), *(self.others.get(u, u) for u in self.wanted)])
 
+    def lies_in(self, other: Units) -> bool:
+        """Whether no more is read than another reads.
+
+        Examples
+        --------
+        >>> Units({"a": 1}).lies_in(Units({"a": 2, "b": 3})), Units({"a": 1}).lies_in(Units({"b": 3}))
+        (True, False)
+        """
+        return self.files.keys() <= other.files.keys() and self.wanted <= other.wanted
+
     def only(self, units: Container[int]) -> Units:
         """Return those of some units, each row with its own."""
         files = {file: unit for file, unit in self.files.items() if unit in units}
