@@ -684,7 +684,7 @@ def test_missing_keys_are_all_told(folder: Path) -> None:
         "'version' is missing; add version: 1",
         "'name' is missing; add name: the pipeline's name",
         "'sources' is missing; add sources: where rows come from",
-        "'outputs' is missing; add outputs: where they go",
+        "'outputs' is missing; add outputs: where the rows go",
     )
 
 
