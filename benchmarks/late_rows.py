@@ -5,15 +5,18 @@
 Twenty deliveries of one file each are run one after the other, hourly windows of twenty groups being kept up to date. Three rows
 in a hundred are of one of the five days before: they update windows that are there, or these are closed by then and the rows are put
 aside. What that is compared with are the same rows, each delivered on its own day (those of the days before the first delivery with that
-one), so that both make the same windows. Then one file with one row of the first day comes after histories of some days.
+one), so that both make the same windows. Then one file with one row of the first day comes after histories of some days, of few groups and
+of many; and, of many, one with 5,000 rows of the first day, or of all days.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import shutil
 import tempfile
+from dataclasses import astuple, dataclass
 from datetime import datetime
 from pathlib import Path
 
@@ -23,6 +26,9 @@ from common import DATA, TOY, Clock, measure, parse, publish
 import lazypipe as lp
 
 DELIVERIES = 2 if TOY else 20
+FEW, MANY = 20, 50 if TOY else 1_000
+"""Groups of windows."""
+SPREAD = 5_000
 FIRST = 10
 """The day of the first delivery: late rows are of the days before, too."""
 
@@ -55,7 +61,7 @@ SHARES = {
 """Variants: which deliveries, what the pipeline says, and what it is compared with."""
 
 
-def made(day: int, rows: int, late: int) -> pl.LazyFrame:
+def made(day: int, rows: int, late: int, sites: int = FEW) -> pl.LazyFrame:
     """Return the rows of one delivery."""
     number = pl.int_range(rows, eager=True).alias("n").to_frame().lazy()
     back = pl.when(pl.col("n").hash(3) % 100 < late).then(1 + pl.col("n").hash(4) % 5).otherwise(0)
@@ -63,7 +69,7 @@ def made(day: int, rows: int, late: int) -> pl.LazyFrame:
         days=day - back.cast(pl.Int64), microseconds=pl.col("n") * (86_400_000_000 // rows)
     )
     return number.select(
-        at=at, site=(pl.col("n").hash(5) % 20).cast(pl.Int64), value=(pl.col("n").hash(6) % 1_000).cast(pl.Int64)
+        at=at, site=(pl.col("n").hash(5) % sites).cast(pl.Int64), value=(pl.col("n").hash(6) % 1_000).cast(pl.Int64)
     )
 
 
@@ -116,17 +122,48 @@ def shares(variant: str, rows: int) -> None:
         shutil.rmtree(root)
 
 
-def one(days: int, rows: int) -> None:
+@dataclass(frozen=True)
+class Comes:
+    """Some ``rows`` of the first ``of`` days that come after a history of some ``days``, of as many ``sites``."""
+
+    days: int
+    sites: int = FEW
+    rows: int = 1
+    of: int = 1
+
+    def __str__(self) -> str:
+        which = (
+            "one late row"
+            if self.rows == 1
+            else f"{self.rows:,} late rows of {'one day' if self.of == 1 else f'{self.of} days'}"
+        )
+        return f"{which} after {self.days} days" + (f", {self.sites:,} groups" if self.sites > FEW else "")
+
+    @property
+    def first(self) -> pl.DataFrame:
+        """The rows."""
+        number = pl.int_range(self.rows, eager=True).alias("n").to_frame()
+        minute = pl.col("n").hash(7) % (self.of * 1_440) if self.rows > 1 else pl.lit(720)
+        at = pl.lit(datetime(2024, 1, 1)) + pl.duration(minutes=minute.cast(pl.Int64))
+        return number.select(
+            at=at, site=(1 + pl.col("n").hash(8) % (self.sites - 1)).cast(pl.Int64), value=pl.lit(1, pl.Int64)
+        )
+
+
+def comes(what: Comes, rows: int) -> None:
     root = Path(tempfile.mkdtemp())
+    # as many windows a day as there are groups in it are worth fewer rows each: this is about windows
+    of_day = rows // DELIVERIES // (5 if what.sites > FEW else 1)
     try:
-        for day in range(days + 1):
+        for day in range(what.days):
             path = root / f"{day:04}.parquet"
-            if day < days:
-                made(day, rows // DELIVERIES, 0).sink_parquet(path)
-                bring(root, path, day)
+            made(day, of_day, 0, what.sites).sink_parquet(path)
+            bring(root, path, day)
+            path.unlink()
         run(root, PLAIN)
-        pl.DataFrame({"at": [datetime(2024, 1, 1, 12)], "site": [1], "value": [1]}).write_parquet(path)
-        bring(root, path, days)
+        path = root / f"{what.days:04}.parquet"
+        what.first.write_parquet(path)
+        bring(root, path, what.days)
         with Clock() as clock:
             run(root, PLAIN)
         clock.report(windows=lp.scan(str(root / "out/hourly")).collect().height)
@@ -143,17 +180,22 @@ def main() -> None:
     options = parse(parser, "--rows 2000 --days 1 2")
     if options.child:
         variant, rows = options.child
-        shares(variant, int(rows)) if variant in SHARES else one(int(variant), int(rows))
+        shares(variant, int(rows)) if variant in SHARES else comes(Comes(*json.loads(variant)), int(rows))
         return
     prepare(options.rows)
-    variants = [*SHARES, *map(str, options.days)]
-    found = measure(__file__, {v: (v, str(options.rows)) for v in variants}, runs=options.runs)
+    first, last = options.days[0], options.days[-1]
+    late = [Comes(days, sites) for sites in (FEW, MANY) for days in options.days]
+    late += [Comes(last, MANY, SPREAD, of) for of in (1, last)]
+    peers = {str(c): str(Comes(first, c.sites) if c.rows == 1 else Comes(last, MANY, SPREAD, 1)) for c in late}
+    peers |= {v: peer for v, (_, _, peer) in SHARES.items()}
+    asked = {v: v for v in SHARES} | {str(c): json.dumps(astuple(c)) for c in late}
+    found = measure(__file__, {v: (of, str(options.rows)) for v, of in asked.items()}, runs=options.runs)
     rows = []
-    for variant in variants:
-        peer = SHARES[variant][2] if variant in SHARES else str(options.days[0])
+    for variant in asked:
+        peer = peers[variant]
         rows.append(
             {
-                "what": variant if variant in SHARES else f"one late row after {variant} days",
+                "what": variant,
                 "seconds": round(found[variant]["seconds"], 3),
                 "cpu": round(found[variant]["cpu"], 3),
                 "peak MB": round(found[variant]["peak_mb"]),

@@ -42,7 +42,7 @@ __all__ = [
 
 @dataclass(frozen=True, order=True)
 class Location:
-    """A place in a definition file: 1-based line and column, as editors count."""
+    """A position in a definition file: line and column, counted from 1."""
 
     file: str
     line: int
@@ -54,7 +54,7 @@ class Location:
 
 @dataclass(frozen=True)
 class Problem:
-    """One mistake: what is wrong, where it stands, and what to write instead."""
+    """One mistake: what is wrong, where it is, and what to write instead."""
 
     what: str
     where: Location | None = None
@@ -126,7 +126,7 @@ def reason_of(error: BaseException) -> str:
 
 
 class LazypipeError(Exception):
-    """Base of everything lazypipe raises, itself for what cannot be asked for; ``exit_code`` is what the command line returns."""
+    """Base class of all errors of lazypipe; raised itself for invalid requests. ``exit_code`` is what the command line returns."""
 
     exit_code: ClassVar[int] = 2
 
@@ -142,21 +142,21 @@ def _as_it_was(kind: type[LazypipeError], args: tuple[Any, ...]) -> LazypipeErro
 
 
 class DefinitionError(LazypipeError):
-    """The definition is wrong; ``problems`` holds every mistake found, in the order of the file."""
+    """The definition is wrong. ``problems`` holds every mistake that was found, in the order of the file."""
 
     def __init__(self, problems: Iterable[Problem]) -> None:
         self.problems: Sequence[Problem] = tuple(sorted(problems, key=lambda p: p.where or Location("", 0, 0)))
         super().__init__("\n".join(str(p) for p in self.problems))
 
     def told(self) -> list[dict[str, Any]]:
-        """Return the mistakes as plain data, for whoever shows each where it stands."""
+        """Return the mistakes as plain data."""
         return [asdict(p) for p in self.problems]
 
 
 class RunError(LazypipeError):
-    """The run could not be completed; what was published before is untouched.
+    """The run could not be completed. What was published before is unchanged.
 
-    ``result`` is what had become of the run by then (a ``RunResult``), where it had begun and its caller gets no other.
+    ``result`` is the ``RunResult`` up to then, if the run had started and its caller gets no other result.
     """
 
     exit_code = 3
@@ -178,7 +178,7 @@ class SourceError(RunError):
 
 
 class AwayError(DefinitionError, SourceError):
-    """A definition names columns that no contract tells, of a source that is away: it is wrong, or its data has them."""
+    """A definition uses columns of a source that cannot be read and has no contract for them: either the definition is wrong, or the data has them."""
 
     exit_code = 3
 
@@ -198,14 +198,14 @@ class StorageError(RunError):
 
 
 class CommitConflict(RunError):
-    """Another writer committed first; nothing of this run became visible."""
+    """Another writer committed first. Nothing of this run was published."""
 
 
 class Interrupted(RunError):
-    """The run was stopped by a signal; nothing unfinished became visible."""
+    """The run was stopped by a signal. Nothing unfinished was published."""
 
 
 class GateError(LazypipeError):
-    """A gate refused the data; the previous commit stays in force."""
+    """A gate failed. The previous commit stays in force."""
 
     exit_code = 1

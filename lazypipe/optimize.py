@@ -1,5 +1,7 @@
-"""How data is best kept: profiles, advice, and datasets written anew by it.
+"""Storage optimization: profiles of data, advice on layouts, and rewriting datasets.
 
+Examples
+--------
 >>> import polars as pl
 >>> from lazypipe import optimize
 >>> frame = pl.DataFrame({"id": range(1_000), "price": [n / 4 for n in range(1_000)]})
@@ -64,40 +66,40 @@ def rewrite(
     ledger: Ledger | str | None = None,
     actor: str | None = None,
 ) -> Rewrite:
-    """Write a dataset's files anew, in a layout that is given, or chosen by its rows; runs write theirs in it from then on.
+    """Rewrite a dataset's files in a layout that is given, or chosen from its rows. Later runs write their files in this layout too.
 
-    Rows stay as they are, and so does what incremental runs know of them. Readers, and runs that are under way, go on. Files that
-    have the layout already are left, unless they are small or hold dead rows: see ``compact`` for just that.
+    The rows do not change, and incremental runs continue as before. Readers and runs in progress are not disturbed. Files that have the layout
+    already are left alone, unless they are small or contain deleted rows (``compact`` does only that).
 
     Parameters
     ----------
     dataset
-        Its URI.
+        The dataset's URI.
     layout
-        The layout, or what it is to be chosen for.
+        A layout, or the goal for which to choose one.
     dry_run
-        Whether only to say what would be done.
+        Only return what would be done.
     workload
-        What readers ask of it, see ``workload``: the choice is made for that.
+        How the dataset is read, see ``workload``. The layout is chosen for it.
     partition_by
-        Columns whose values become folders; none if it is empty. Default: those that there are, also advised ones, or, of a
-        layout, its own.
+        Columns whose values become folders; empty for none. Default: the current ones, including those that were advised, or those of the given
+        layout.
     every
-        Whether all files are written anew, so that all rows are in order with each other.
+        Whether to rewrite all files, so that rows are ordered across all of them.
     budget
-        Seconds that choosing may take. Default: as long as it takes. Nothing is timed: what a dry run tells is what is then done.
+        Seconds that choosing may take. Default: no limit. Nothing is timed, so a dry run returns exactly what would be done.
     run, now
-        An id that was never used, and the time that the commit says. Default: made up, and the machine's clock.
+        An unused run id, and the time recorded in the commit. Default: a generated id, and the machine's clock.
     ledger, actor
-        Where it is recorded, and who does it. Default: in the ledger of the run that wrote the rows, if they come of one, and
-        the user, or ``LAZYPIPE_ACTOR``. Signed ledgers need a key: ``lp.ledger(…, key=…)``.
+        Where to record it, and who does it. Default: the ledger of the run that wrote the rows, if any, and the user or ``LAZYPIPE_ACTOR``. A
+        signed ledger needs its key: ``lp.ledger(…, key=…)``.
 
     Raises
     ------
     LazypipeError
         If there is no such goal.
     StorageError, SourceError
-        If there is no dataset, the layout does not fit it, or files cannot be read or written; then nothing has changed.
+        If there is no dataset, if the layout does not fit it, or if files cannot be read or written. Nothing has changed then.
     """
     target = Dataset(dataset, storage_options)
     commit = target.read()
@@ -160,23 +162,23 @@ def compact(
     ledger: Ledger | str | None = None,
     actor: str | None = None,
 ) -> Rewrite:
-    """Write a dataset's small files as fewer, and leave out dead rows; files of two partitions never go together.
+    """Merge a dataset's small files, and remove deleted rows from files. Files of different partitions are never merged.
 
     Parameters
     ----------
     target
-        Bytes of a file. Default: what the dataset's layout says, or 128 MiB. Smaller than half of it is small.
+        File size in bytes. Default: that of the dataset's layout, or 128 MiB. Files smaller than half of it are small.
     dead
-        Which part of a file's rows may be dead. Default: a fifth.
+        The fraction of a file's rows that may be deleted ones. Default: a fifth.
     dry_run, run, now, ledger, actor
         See ``rewrite``.
 
     Raises
     ------
     LazypipeError
-        If ``target`` or ``dead`` is no size or part.
+        If ``target`` is not a size, or ``dead`` not a fraction.
     StorageError, SourceError
-        If there is no dataset, or files cannot be read or written; then nothing has changed.
+        If there is no dataset, or if files cannot be read or written. Nothing has changed then.
     """
     if dead is not None and not 0 <= dead <= 1:
         raise LazypipeError(f"dead is {dead:g}; write a part of the rows of a file, from 0 to 1")
@@ -197,17 +199,17 @@ def workload(
     access: Access | None = None,
     storage_options: Mapping[str, Any] | None = None,
 ) -> Workload:
-    """Return what is asked of a dataset: by pipelines that read it, or write it, and by queries.
+    """Return how a dataset is read: by pipelines that read or write it, and by queries.
 
     Parameters
     ----------
     pipelines
-        Compiled ones. Of one that writes it counts what the output declares, and what further outputs do with its rows; those
-        that do neither count for nothing.
+        Compiled pipelines. One that writes the dataset counts with what the output declares and with what its other outputs do with the rows.
+        Pipelines that neither read nor write it are ignored.
     queries
-        SQL over ``self``, or mappings with ``sql``, ``weight`` (how often it is asked) and ``selectivity``.
+        SQL over ``self``, or mappings with ``sql``, ``weight`` (how often it is run) and ``selectivity``.
     access
-        How it is used on the whole. Default: as an output declares that writes it, or as most queries do.
+        The overall access pattern. Default: what the output declares, or that of most queries.
 
     Raises
     ------

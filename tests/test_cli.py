@@ -19,6 +19,7 @@ from lazypipe.__main__ import main
 from lazypipe.cli.rows import _table
 from lazypipe.cli.runs import _Progress
 from lazypipe.run import deciding
+from lazypipe.run import stream as streams
 
 DEFINITION = """\
 version: 1
@@ -198,6 +199,25 @@ def test_stream(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "between:amount" in err
     code, _, err = run(capsys, "stream", path, "--or-after", "1m")
     assert (code, err) == (2, "trigger: or_after is how long files or rows are waited for; add one of them\n")
+
+
+def test_a_stream_says_what_it_waits_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "p.yaml"
+    path.write_text("{version: 1, name: p, sources: {a: {uri: a.csv}}, outputs: {a: {to: out/a}}}")
+    (tmp_path / "a.csv").write_text("x\n1\n")
+    listing, left = streams.listing, [ConnectionResetError("reset")]
+
+    def away(*given: Any, **more: Any) -> Any:
+        if left:
+            raise lp.SourceError("cannot be listed", uri="a.csv", fix="check the network") from left.pop()
+        return listing(*given, **more)
+
+    monkeypatch.setattr(streams, "listing", away)
+    code, out, err = run(capsys, "stream", path, "--once")
+    assert (code, err) == (0, "a.csv: cannot be listed; check the network; again in 1 s\n")
+    assert out.splitlines()[0].endswith(" s, a +1")
 
 
 def test_files_that_are_left_out_are_told_in_every_run(

@@ -19,7 +19,7 @@ __all__ = ["Builder", "pipeline"]
 
 
 class Builder:
-    """Builds a definition in Python, part by part; the result equals what the same YAML would give.
+    """Builds a definition in Python, part by part. The result is the same as that of the equivalent YAML.
 
     Examples
     --------
@@ -61,7 +61,7 @@ class Builder:
         return self._add("params", name, {"type": type, "default": default, "description": description})
 
     def source(self, name: str, uri: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], **more: Any) -> Self:
-        """Declare a source; further keys as in a definition."""
+        """Declare a source. ``more`` are further keys, as in a definition."""
         if isinstance(uri, pl.DataFrame | pl.LazyFrame):
             what = f"source {name!r} is a frame, and sources are files: what has changed in them, and who made them, can be told"
             raise LazypipeError(
@@ -78,7 +78,7 @@ class Builder:
         gate: Sequence[Mapping[str, Any] | gates.Rule] | Mapping[str, Any] = (),
         description: str | None = None,
     ) -> Self:
-        """Add a stage: operations and rules as mappings, as in a definition, or as values."""
+        """Add a stage. Operations and rules are mappings, as in a definition, or Python objects."""
         at = ("stages", name)
         return self._add(
             "stages",
@@ -92,7 +92,7 @@ class Builder:
         )
 
     def output(self, name: str, to: str | os.PathLike[str], *, from_: str | None = None, **more: Any) -> Self:
-        """Declare an output; further keys as in a definition."""
+        """Declare an output. ``more`` are further keys, as in a definition."""
         return self._add("outputs", name, {"from": from_, "to": os.fspath(to), **more})
 
     def build(self) -> Pipeline:
@@ -129,5 +129,5 @@ def _listed(given: Any, path: model.Path, kind: str, example: str) -> Any:
 
 
 def pipeline(name: str, *, base: str | os.PathLike[str] = ".", **more: Any) -> Builder:
-    """Start a definition in Python; relative URIs start from ``base``."""
+    """Start a definition in Python. Relative URIs are relative to ``base``."""
     return Builder(name, base=base, **more)

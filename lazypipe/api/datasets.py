@@ -1,4 +1,4 @@
-"""The versions of a dataset, or of a pipeline's output."""
+"""Versions of a dataset or of a pipeline's output."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ def history(
     Parameters
     ----------
     target
-        The dataset's URI, or a pipeline, then with the name of one of its outputs.
+        The dataset's URI, or a pipeline together with the name of one of its outputs.
     storage_options
-        Credentials and settings of the storage of a dataset that is given by its URI, by the names of Polars or of fsspec.
+        Credentials and settings for the storage, if a URI is given, with the names that Polars or fsspec use.
 
     Returns
     -------
@@ -76,31 +76,31 @@ def rollback(
     actor: str | None = None,
     storage_options: Mapping[str, Any] | None = None,
 ) -> int:
-    """Make an earlier version of a dataset the one in force, as a version of its own; return its number.
+    """Make an earlier version of a dataset current again, by publishing it as a new version. Returns the new version's number.
 
-    What it had consumed comes back with it: the next run does what has changed since then, and what was put aside since then leaves the
-    quarantine.
+    The record of what was consumed is rolled back too: the next run processes what has changed since that version. Rows that were quarantined
+    since then are removed from the quarantine.
 
     Parameters
     ----------
     target, output
-        The dataset's URI, or a pipeline, then with the name of one of its outputs.
+        The dataset's URI, or a pipeline together with the name of one of its outputs.
     version
-        That which comes back.
+        The version to return to.
     run, now
-        An id that was never used, and the time that the commit says. Default: made up, and the machine's clock.
+        An unused run id, and the time recorded in the commit. Default: a generated id, and the machine's clock.
     ledger, actor
-        Where it is recorded, and who does it. Default: in the ledger of the pipeline, or of the run that wrote the rows, if they come
-        of one, and the user, or ``LAZYPIPE_ACTOR``. The version comes back even if that cannot be recorded; ``verify`` of the ledger notes it then.
+        Where to record it, and who does it. Default: the ledger of the pipeline, or of the run that wrote the rows, and the user or
+        ``LAZYPIPE_ACTOR``. The rollback succeeds even if it cannot be recorded; the ledger's ``verify`` reports that.
     storage_options
-        Credentials and settings of the storage of a dataset that is given by its URI, by the names of Polars or of fsspec.
+        Credentials and settings for the storage, if a URI is given, with the names that Polars or fsspec use.
 
     Raises
     ------
     StorageError
-        If there is no such version, or files of it are gone.
+        If there is no such version, or some of its files have been deleted.
     CommitConflict
-        If a run commits meanwhile.
+        If another run commits at the same time.
     """
     moment = time_of_run(now)
     dataset, name, clock = _dataset(target, output, storage_options), run or run_id(moment), time.perf_counter()
@@ -121,17 +121,18 @@ def publish_delta(
     now: datetime | None = None,
     storage_options: Mapping[str, Any] | None = None,
 ) -> int:
-    """Have the Delta log of a dataset tell of all its versions; return how many it did not know.
+    """Bring the Delta log of a dataset up to date with its versions; return how many versions were added to it.
 
-    Runs do that themselves, for outputs with ``format: delta``. A dataset that is no Delta table yet becomes one, by a version with the
-    same rows; files that a Delta reader would misread are written anew for it.
+    Runs do this themselves for outputs with ``format: delta``. A dataset that is not yet a Delta table becomes one: a new version with the
+    same rows is published, and files that a Delta reader would misread are rewritten.
 
     Raises
     ------
     StorageError
-        If there is no dataset at a URI, a Delta table cannot hold its columns, the log cannot be written, or somebody else has written to it.
+        If there is no dataset at the URI, if a Delta table cannot hold its columns, if the log cannot be written, or if another program has
+        written to it.
     CommitConflict
-        If a run commits meanwhile.
+        If another run commits at the same time.
 
     Examples
     --------
@@ -183,20 +184,20 @@ def vacuum(
     dry_run: bool = False,
     storage_options: Mapping[str, Any] | None = None,
 ) -> list[str]:
-    """Delete what nobody can read any more: of one dataset, or of all datasets and leftovers of a pipeline.
+    """Delete versions and files that are no longer needed: of one dataset, or of all datasets of a pipeline including leftovers of killed runs.
 
     Parameters
     ----------
     keep
-        How many versions stay readable. Earlier ones cannot be read (``version=``, ``as_of=``), compared or rolled back to any more. Those stay
-        from which a feed beside the dataset, or its output's next run, goes on.
+        How many versions to keep. Earlier versions can then no longer be read (``version=``, ``as_of=``), compared or rolled back to. Versions
+        that a change feed beside the dataset, or the output's next run, still needs are kept as well.
     older_than
-        Files of no commit (left by a run that was killed) go when they are older than this (``36h``, as text); a run that is writing now
-        has younger ones.
+        Files that belong to no commit (left by a killed run) are deleted if they are older than this, such as ``36h``. Files of a run
+        that is still writing are younger.
     dry_run
-        Say what would be deleted, and delete nothing.
+        Only return what would be deleted.
     storage_options
-        Credentials and settings of the storage of a dataset that is given by its URI, by the names of Polars or of fsspec.
+        Credentials and settings for the storage, if a URI is given, with the names that Polars or fsspec use.
 
     Returns
     -------

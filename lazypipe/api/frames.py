@@ -1,4 +1,4 @@
-"""Operations and gates on frames of one's own: no pipeline, no files."""
+"""Operations and gates on DataFrames and LazyFrames, without a pipeline or files."""
 
 from __future__ import annotations
 
@@ -47,12 +47,12 @@ def apply(
     allow: Iterable[str] = (),
     **others: pl.DataFrame | pl.LazyFrame,
 ) -> pl.LazyFrame:
-    """Apply an operation to a frame, or several in turn, with other frames by the names that they use.
+    """Apply one operation, or several in order, to a frame. Other frames are passed by the names that the operations use.
 
     Raises
     ------
     DefinitionError
-        If it does not fit the frames.
+        If an operation does not fit the frames.
 
     Examples
     --------
@@ -169,14 +169,14 @@ def check(
     now: datetime | None = None,
     **others: pl.DataFrame | pl.LazyFrame,
 ) -> GateReport:
-    """Check rules on a frame, in one streaming pass; no pipeline, no files.
+    """Check rules on a frame in one streaming pass.
 
     Parameters
     ----------
     params
-        Values of parameters that rules name (``:least``).
+        Values for parameters that rules use (``:least``).
     now
-        The clock of rules about now. Default: the machine's.
+        The time that rules about the past and future use. Default: the machine's clock.
     others
         Other frames, by the names under which rules refer to them.
 
@@ -206,9 +206,9 @@ def split(
     run: str = "",
     **others: pl.DataFrame | pl.LazyFrame,
 ) -> Split:
-    """Part a frame's rows: those that go on, and those that rules quarantine, each with the rules that it violates.
+    """Split a frame into the rows that pass and those that rules quarantine, each with the rules that it violates.
 
-    Parameters are those of ``check``; ``run`` is what stands in ``_lazypipe_run``.
+    Parameters are as for ``check``; ``run`` is the value of the column ``_lazypipe_run``.
 
     Raises
     ------

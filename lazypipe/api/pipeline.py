@@ -32,7 +32,7 @@ __all__ = ["Pipeline", "catalog", "load", "replay", "trace", "window_history"]
 
 @dataclass(frozen=True)
 class Pipeline(model.Pipeline):
-    r"""A definition: what was written, ready to be compiled.
+    r"""A pipeline definition, ready to be compiled.
 
     Examples
     --------
@@ -44,7 +44,7 @@ class Pipeline(model.Pipeline):
 
     @classmethod
     def of(cls, spec: model.Pipeline) -> Self:
-        """Return a specification as a definition that compiles; raises LazypipeError for what is none, such as its path."""
+        """Return a specification as a definition that compiles; raises LazypipeError for anything else, such as a path."""
         if not isinstance(spec, model.Pipeline):
             raise LazypipeError(
                 f"{type(spec).__name__} is no definition; give lp.load(path), or what build() of a builder gives"
@@ -75,11 +75,11 @@ class Pipeline(model.Pipeline):
             raise AttributeError(f"a definition has no attribute {name!r}; compile it first: .compile().{name}")
 
     def to_yaml(self) -> str:
-        """Return the definition as YAML; raises DefinitionError for what exists in Python only."""
+        """Return the definition as YAML; raises DefinitionError if part of it exists only in Python."""
         return loader.to_yaml(self)
 
     def to_json(self) -> str:
-        """Return the definition as JSON; raises DefinitionError for what exists in Python only."""
+        """Return the definition as JSON; raises DefinitionError if part of it exists only in Python."""
         return loader.to_json(self)
 
     def compile(
@@ -93,12 +93,15 @@ class Pipeline(model.Pipeline):
         skip_unreadable: bool = False,
         **more: Any,
     ) -> Plan:
-        """Compile to a plan; reads nothing but schemas. Parameters are given by name, as values or text.
+        """Compile the definition to a plan. Only the schemas of the sources are read. Parameters are passed by name, as values or text.
 
-        ``now`` is what ``:now`` and rules about the past mean. Default: the machine's clock. With ``outputs`` only what these are
-        made of is looked at and in the plan, whatever becomes of the rest; of that, only mistakes are told that need no data.
-        With ``skip_unreadable`` outputs whose sources are missing, or do not fit their contracts, are left out of the plan, as long
-        as others can be made: a run makes those, and reports an error for each that was left out (``plan.lacking``).
+        ``now`` is the time that ``:now`` and rules about the past use. Default: the machine's clock.
+
+        With ``outputs``, the plan contains only these outputs and what they depend on. The rest of the definition is checked only for mistakes
+        that can be found without data.
+
+        With ``skip_unreadable``, an output is left out of the plan if one of its sources is missing or does not fit its contract, as long as at
+        least one other output can be made. A run makes the others, and reports an error for each output that was left out (``plan.lacking``).
 
         Raises
         ------
@@ -107,7 +110,7 @@ class Pipeline(model.Pipeline):
         DefinitionError
             With every mistake found, each with file, line and column.
         SourceError
-            If the schema of a source cannot be read; with ``skip_unreadable``, if no output can be made therefore.
+            If the schema of a source cannot be read; with ``skip_unreadable``, only if that leaves no output.
         """
         moment = time_of_run(now)
         values = {**(params or {}), **more}
@@ -126,12 +129,12 @@ class Pipeline(model.Pipeline):
         return Plan(**{f.name: getattr(compiled, f.name) for f in fields(compiled)})
 
     def status(self, *, env: Mapping[str, str] | None = None) -> list[dict[str, Any]]:
-        r"""Return what ``plan.status()`` does, whatever has become of the sources: nothing is compiled, nor looked at but the outputs.
+        r"""Return the same as ``plan.status()``, without compiling: only the outputs are looked at, so the sources need not be readable.
 
         Raises
         ------
         DefinitionError
-            If an output's place cannot be told.
+            If the location of an output is not known.
         StorageError
             If a commit cannot be read.
 
@@ -150,29 +153,29 @@ class Pipeline(model.Pipeline):
         return previews.status(self, outputs, uris.Redactor(tuple(secrets)))
 
     def pull(self, readers: Mapping[str, Reader], *, env: Mapping[str, str] | None = None) -> tuple[Pulled, ...]:
-        r"""Pull what there is for sources that are no files, until nothing comes: it becomes files, which runs take in.
+        r"""Read brokers, databases or APIs until nothing new comes, and store the rows as files for the next run.
 
-        The source's ``uri`` says where these stand: one more file each time in a folder (``pulled/orders/*.parquet``), or one that is
-        replaced (``pulled/orders.parquet``), by readers that give all there is. Each says the position behind its rows, so that whoever
-        pulls next, also after a crash, goes on from there.
+        The source's ``uri`` says where the files go: a pattern in a folder (``pulled/orders/*.parquet``) gets one more file for each read; a
+        single file (``pulled/orders.parquet``) is replaced, for readers that return everything each time. Each file stores the position after its
+        rows, so the next pull continues from there, also after a crash.
 
         Parameters
         ----------
         readers
-            Source → what is read on from a position.
+            Source name → the ``Reader`` for it.
         env
-            Variables that the definition names. Default: those of the process.
+            Variables that the definition uses. Default: the environment of the process.
 
         Raises
         ------
         LazypipeError
-            If there is no such source, what is given for it does not read, or it gives no rows with a position that is another one.
+            If there is no such source, if the object for it has no ``read``, or if it returns no rows together with a new position.
         DefinitionError
-            If the source's ``uri`` is no place where what is pulled can stand.
+            If pulled files cannot be stored at the source's ``uri``.
         SourceError
             If a reader fails.
         StorageError, CommitConflict
-            If files cannot be written, or another process pulled the same meanwhile.
+            If files cannot be written, or if another process pulled the same rows meanwhile.
 
         Examples
         --------
@@ -215,7 +218,7 @@ def _recalled(outputs: Mapping[str, model.Output]) -> Callable[[BoundSource], Re
 
 
 def load(path: str | Path) -> Pipeline:
-    """Read a definition from a YAML or JSON file; relative URIs in it start from the file's folder.
+    """Read a definition from a YAML or JSON file. Relative URIs in it are relative to the file's folder.
 
     Raises
     ------
@@ -235,12 +238,12 @@ def replay(
     actor: str | None = None,
     code: str | None = None,
 ) -> ReplayResult:
-    """Put an output's quarantined rows through its gate again: ``Plan.replay``, of a definition too.
+    """Put an output's quarantined rows through its gate again: ``Plan.replay``, which also takes a definition.
 
     Parameters
     ----------
     params
-        Values of parameters, where a definition is given that must be compiled.
+        Parameter values, if a definition is given that must be compiled first.
     """
     plan = pipeline
     if not isinstance(plan, Plan):
@@ -258,34 +261,34 @@ def trace(
     as_of: datetime | date | str | None = None,
     params: Mapping[str, Any] | None = None,
 ) -> Trace:
-    """Find the source rows that made a row of an output: ``Plan.trace``, of a definition too.
+    """Find the source rows that made a row of an output: ``Plan.trace``, which also takes a definition.
 
     Parameters
     ----------
     params
-        Values of parameters, where a definition is given that must be compiled.
+        Parameter values, if a definition is given that must be compiled first.
     """
     plan = pipeline if isinstance(pipeline, Plan) else Pipeline.of(pipeline).compile(params=params)
     return plan.trace(output, key, most=most, version=version, as_of=as_of)
 
 
 def catalog(pipelines: Iterable[model.Pipeline | Plan | str | Path], *, optimized: bool = False) -> Lineage:
-    """Join the lineage of many pipelines that feed each other: a source is what another pipeline's output writes at its URI.
+    """Join the lineage of several pipelines that feed each other. A source is linked to the output that writes to the same URI.
 
-    Where nothing has been written there yet, and the source has no contract, it has the columns that will be.
+    If nothing has been written there yet and the source has no contract, it has the columns that the output will have.
 
     Parameters
     ----------
     pipelines
-        Plans, definitions (compiled with the defaults of their parameters), or files with definitions.
+        Plans, definitions (compiled with default parameters), or definition files.
     optimized
-        Whether only columns that something needs are in it.
+        Whether to include only columns that are needed by something.
 
     Returns
     -------
     Lineage
-        With the same questions as that of one pipeline; names begin with the pipeline's (``flights/flown.dep_delay``), which can
-        be left out where nothing else has the rest.
+        The same methods as the lineage of one pipeline. Names start with the pipeline (``flights/flown.dep_delay``); this prefix can be
+        omitted if the rest is unambiguous.
 
     Raises
     ------
@@ -314,5 +317,5 @@ def catalog(pipelines: Iterable[model.Pipeline | Plan | str | Path], *, optimize
 
 
 def window_history(plan: Plan, output: str, key: Mapping[str, Any], window: Any) -> WindowHistory:
-    """Return what each version of an output said of one window; see ``Plan.window_history``."""
+    """Return what each version of an output said about one window; see ``Plan.window_history``."""
     return plan.window_history(output, key, window)

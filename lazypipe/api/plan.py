@@ -1,4 +1,4 @@
-"""Plans that run: what is done with a compiled pipeline, and asked of what it has made."""
+"""Plans that can be run, and questions about what they have made."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ __all__ = ["Plan", "bound_of", "known_outputs", "when_fed"]
 
 @dataclass(frozen=True, repr=False)
 class Plan(CompiledPipeline):
-    r"""A compiled pipeline that can be run.
+    r"""A compiled pipeline. It can be run, explained and traced.
 
     Examples
     --------
@@ -67,50 +67,52 @@ class Plan(CompiledPipeline):
         parent: Mapping[str, str] | None = None,
         window: TimeRange | Sequence[Any] | str | None = None,
     ) -> RunResult:
-        """Run the plan: write, audit, publish, record; what has not changed since the last run is left as it is.
+        """Run the plan: write, audit, publish, record. Outputs whose inputs have not changed since the last run are left as they are.
 
         Parameters
         ----------
         run
             The run's id. Default: the time and a random part.
         now
-            The time that commits record. Default: the machine's clock. (``:now`` in expressions is set by ``compile``.)
+            The time recorded in commits. Default: the machine's clock. (``:now`` in expressions is set by ``compile``.)
         observer
-            Called with segment, number, count and rows seen so far, from several threads.
+            Called with segment, number of segments, count and rows so far, from several threads.
         work
             Folder for rows kept between segments.
         full
-            Whether all outputs are made anew, also those whose inputs have not changed.
+            Whether to rebuild all outputs, also those whose inputs have not changed.
         max_files, max_rows, max_bytes
-            How much an output takes in at most of each source that it follows file by file, in the order in which the source is listed,
-            one file at least; the rest is for later runs (``result.left``). Sources that are read in whole, and outputs that must
-            be made anew from all rows (``plan.explain_incremental()``), are not bounded. An output that starts from nothing, or whose
-            definition changed, holds the first files only until the last of such runs. Rows of files are counted ahead.
+            The most that an output takes from each source in this run, in the order in which the source lists its files, but at least one
+            file. The rest is left for later runs (``result.left``). This applies to sources that the output follows file by file; sources that are
+            read as a whole, and outputs that must be rebuilt from all rows (``plan.explain_incremental()``), are not limited. An output that
+            starts from nothing, or whose definition has changed, contains only the first files until the last of these runs. To apply
+            ``max_rows``, the rows of files are counted first.
         since, until
-            When files must have been written (by their stamps, not by what is in them) for this run to take them in, where it follows
-            a source file by file: from ``since`` on, and before ``until``. What was read before stays, and what lies outside is for
-            later runs. Refused with ``full`` where rows would be lost.
+            Take only files that were written at or after ``since`` and before ``until``, by their modification times and not by their content.
+            This applies to sources that an output follows file by file. What was read earlier stays; other files are left for later runs.
+            Refused together with ``full`` if rows would be lost.
         actor
             Who runs it. Default: ``audit.actor``, else the environment variable LAZYPIPE_ACTOR, else the user of the machine.
         code
-            Version of the pipeline's code. Default: the commit of the Git work tree around the definition, if there is one.
+            The version of the pipeline's code. Default: the current commit of the definition's Git work tree, if there is one.
         outputs
-            Only these outputs, and those that they are made of. Default: all that the plan was compiled for.
+            Make only these outputs and what they depend on. Default: all outputs that the plan was compiled for.
         emit
-            Where OpenLineage events about the run go, besides what the definition's ``openlineage`` says: ``FileTransport``,
-            ``HttpTransport``, or anything with their methods. What goes wrong with them is in the result's ``warnings``.
+            Where OpenLineage events about the run are sent, in addition to the definition's ``openlineage``: ``FileTransport``,
+            ``HttpTransport``, or any object with the same methods. If sending fails, the result's ``warnings`` say so.
         parent
-            What started the run, as events tell it: ``run`` (a UUID, or the id of a lazypipe run), ``job`` and ``namespace``.
+            What started the run, for OpenLineage events: ``run`` (a UUID, or the id of a lazypipe run), ``job`` and ``namespace``.
         window
-            A range of event time: ``(start, end)``, the end not in it, either may be None. Of files that were never read, only those
-            with times in it are; what was read stays. Of a dataset these are the parts, or data files, with times in it by their
-            footers; all of it, if what was read has been written anew since. Sources without ``event_time`` are read as they are. The
-            record says the range; clocks, markers and commits then say nothing of how far event time is.
+            Restrict the run to a range of event time ``(start, end)``, without the end; either may be None. Of the files that were never read, only
+            those with times in the range are read; what was read earlier stays. Of a dataset, only parts or data files with times in the range
+            are read, according to their footers; but all of it, if what was read earlier has been rewritten since. Sources without
+            ``event_time`` are read as usual. The range is recorded. In such a run, watermarks that come from clocks, markers or commits do
+            not advance.
 
         Returns
         -------
         RunResult
-            Also where a gate failed: see its ``status``, or call ``raise_for_status()``.
+            Also if a gate failed: see its ``status``, or call ``raise_for_status()``.
         """
         from lazypipe.run.backfill import TimeRange
         from lazypipe.run.context import run_id
@@ -144,23 +146,22 @@ class Plan(CompiledPipeline):
         actor: str | None = None,
         code: str | None = None,
     ) -> Iterator[RunResult]:
-        """Work off a range of event time in pieces, each a run of its own; yields what each did, and ends after one that failed.
+        """Process a range of event time in chunks. Each chunk is a run; its result is yielded. Stops after a run that failed.
 
-        What is done stays done: called again, it goes on where it ended. Ranges may come in any order, and other runs in
-        between, or at the same time: a piece that one of them overtook begins once more, three times at most. A run without
-        ``window`` reads all that is left.
+        Completed chunks are kept: call it again to continue. Ranges can be processed in any order, and other runs can happen before, after and at the
+        same time. A chunk that was overtaken by another run is tried again, up to three times. A run without ``window`` reads all that is left.
 
         Parameters
         ----------
         window
-            ``(start, end)`` of event time, the end not in it.
+            The range of event time ``(start, end)``, without the end.
         chunk
-            How much of event time one run takes, such as ``7d``. A file with times in two pieces is read with the first.
+            How much event time one run covers, such as ``7d``. A file with times in two chunks is read with the first.
 
         Raises
         ------
         LazypipeError
-            If the range has no start or no end, or no source says when its rows happened.
+            If the range has no start or no end, or if no source has an ``event_time``.
         """
         from lazypipe.run.backfill import TimeRange, pieces
         from lazypipe.run.context import run_id
@@ -205,24 +206,25 @@ class Plan(CompiledPipeline):
         window: TimeRange | Sequence[Any] | str | None = None,
         ahead: Mapping[str, str] | None = None,
     ) -> list[dict[str, Any]]:
-        """Return what a run would do, segment by segment: what is read (files, bytes, rows), checked, written, how, and why.
+        """Return what a run would do, segment by segment: what it reads (files, bytes, rows), checks and writes, how, and why.
 
-        ``how`` is ``none`` (nothing has changed), ``units`` (only what files came, changed or went), ``all``, ``wait`` (a delivery is
-        not whole), ``judge`` (rules about the clock), ``state`` (event time went on, and no row changes), or ``unknown`` where it depends on what comes before it in the same run. Sizes are None where they are not known.
+        ``how`` is one of: ``none`` (nothing has changed), ``units`` (only new, changed and removed files), ``all``, ``wait`` (a delivery is
+        incomplete), ``judge`` (rules that use the clock), ``state`` (event time has advanced, but no row changes), or ``unknown`` (it depends on
+        an earlier part of the same run). Sizes are None if they are not known.
 
         Parameters
         ----------
         full
-            Whether everything is to be made anew.
+            Whether the run would rebuild everything.
         max_files, max_rows, max_bytes, since, until
-            As of ``run``.
+            As for ``run``.
         now
             The time of that run. Default: the machine's clock.
         window
-            The range of event time that the run would be for. Steps then say how many ``windows`` of which stages the files that
-            were never read reach over.
+            The range of event time of that run. Each step then says how many ``windows`` of which stages are covered by files
+            that were never read.
         ahead
-            Sources that something else writes before that run, with what: what is made of them is ``unknown``.
+            Sources that are written by something else before that run, and by what. Whatever depends on them is ``unknown``.
         """
         from lazypipe.incremental import preview as previews
         from lazypipe.incremental.stamps import nanoseconds
@@ -257,9 +259,10 @@ class Plan(CompiledPipeline):
         return [{**step, "windows": touched(self, segments[step["name"]], found, moment)} for step in steps]
 
     def status(self) -> list[dict[str, Any]]:
-        """Return, per output, its version, when it was made, and of what: files per source, or versions; its quarantine, what stands aside ahead of it, and its ``layout``.
+        """Return the state of each output: its version and time, what it was made from (files per source, or versions), its quarantine, and its ``layout``.
 
-        Of a layout that was chosen (``optimize``) it says for which goal, and why; of an output that is one file, how large that is.
+        If the layout was chosen (``optimize``), the entry also gives the goal and the reasons. For an output that is a single file, it gives the
+        file's size.
         """
         from lazypipe.incremental import preview as previews
 
@@ -274,18 +277,18 @@ class Plan(CompiledPipeline):
         actor: str | None = None,
         code: str | None = None,
     ) -> ReplayResult:
-        """Put an output's quarantined rows through its gate again; those that pass now move into the output, once.
+        """Put an output's quarantined rows through its gate again. Rows that pass now move into the output, once.
 
-        To be called after a rule, a repair or reference data changed, of outputs with ``mode: replace`` or ``append``: with others,
-        rows that are delivered anew find their places. (Rows that gates of sources and inner stages put aside come by
-        again with every full run.) Parameters are those of ``run``.
+        Call it after a rule, a repair or reference data has changed. It works for outputs with ``mode: replace`` or ``append``; in other modes,
+        corrected rows take their place when they are delivered again. (Rows that were quarantined by gates of sources and inner stages are judged
+        again in every full run.) Parameters are as for ``run``.
 
         Raises
         ------
         LazypipeError
-            If there is no such output, it is no dataset, or has another mode.
+            If there is no such output, if it is not a dataset, or if it has another mode.
         GateError
-            If the gate fails; nothing was moved.
+            If the gate fails; no row was moved.
         """
         from lazypipe.run import replay as replays
         from lazypipe.run.context import run_id
@@ -294,16 +297,16 @@ class Plan(CompiledPipeline):
         return replays.replay(self, output, run=run or run_id(moment), now=moment, actor=actor, code=code)
 
     def late(self, output: str) -> pl.LazyFrame:
-        """Scan the rows that came late to the windows of an output, with which window, how late, which run and which file.
+        """Scan the rows that came too late for the windows of an output.
 
-        All columns of the rows, and ``window_start`` and ``window_end`` (of the window that decided: the one that ends last),
-        ``late_by`` (how long after it had closed they came), ``_lazypipe_run`` and ``_lazypipe_file`` (null behind steps that put rows of several files together). Rows that a run put aside and
-        that are not late any more, since their file has changed, are not among them.
+        The frame has all columns of the rows, and ``window_start`` and ``window_end`` (of the window that closed last), ``late_by`` (how long after
+        it had closed the row came), ``_lazypipe_run`` and ``_lazypipe_file`` (null after steps that combine rows of several files). Rows that were
+        put aside but are no longer late, because their file has changed, are not included.
 
         Raises
         ------
         LazypipeError
-            If there is no such output, or its stage has no window with ``late: quarantine``.
+            If there is no such output, or if its stage has no window with ``late: quarantine``.
         """
         from lazypipe.run.late import late_rows
 
@@ -311,21 +314,21 @@ class Plan(CompiledPipeline):
         return late_rows(self, self.pipeline.outputs[output].stage)
 
     def window_history(self, output: str, key: Mapping[str, Any], window: Any) -> WindowHistory:
-        """Return what each version of an output said of one window: with which run, which files and rows came, and why it changed.
+        """Return what each version of an output said about one window: in which run, which files and rows came, and why it changed.
 
-        Versions that ``vacuum`` took away are not known any more.
+        Versions that were removed by ``vacuum`` are not included.
 
         Parameters
         ----------
         key
-            Column → value of the group that the window is of; ``{}`` where windows have no groups.
+            Column → value of the window's group; ``{}`` if windows have no groups.
         window
-            When it starts, or ``(start, end)``: times, or texts of them.
+            The window's start, or ``(start, end)``, as times or text.
 
         Raises
         ------
         LazypipeError
-            If there is no such output or column, the output has no windows or is no dataset, or more than one window is meant.
+            If there is no such output or column, if the output has no windows or is not a dataset, or if more than one window matches.
         """
         from lazypipe.records.ledger import Ledger
         from lazypipe.run import panes
@@ -342,39 +345,39 @@ class Plan(CompiledPipeline):
         version: int | None = None,
         as_of: datetime | date | str | None = None,
     ) -> Trace:
-        """Find the source rows, in which files, that made the rows of an output with a key.
+        """Find the source rows, with their files, that made the rows of an output with a given key.
 
-        The plan is run again, restricted to the key, over the sources as they are now; see ``Trace``. Of a source all of its rows with the key
-        are found, also those that gates put aside and stages leave out.
+        The plan is run again, restricted to the key, over the sources as they are now; see ``Trace``. If ``output`` is a source, all of its rows
+        with the key are found, including those that gates put aside and stages leave out.
 
         Parameters
         ----------
         output
-            The output, or source.
+            The output or source.
         key
-            Column of it → its value, of the column's type or as text.
+            Column → value, of the column's type or as text.
         most
-            Rows of the output that may have the key.
+            How many rows of the output may have the key.
         version, as_of
-            Of which version, or of that in force at a moment: with those files that are still what they were then; ``reasons`` says how
-            many are not. Default: of the sources as they are now.
+            Trace a version, or the version in force at a moment. Only files that are unchanged since then are used; ``reasons`` says how many
+            are not. Default: the sources as they are now.
 
         Raises
         ------
         LazypipeError
-            If there is no such output, column or row, or more rows than ``most`` have the key.
+            If there is no such output, column or row, or if more than ``most`` rows have the key.
         """
         from lazypipe.run import trace as traces
 
         return traces.trace(self, output, key, most=most, version=version, as_of=as_of)
 
     def contract(self) -> Contract:
-        """Return the outputs with their columns, tags and rules as a data contract, for ``contracts.to_odcs``.
+        """Return the outputs, with their columns, tags and rules, as a data contract for ``contracts.to_odcs``.
 
         Raises
         ------
         DefinitionError
-            If a rule exists in Python only.
+            If a rule exists only in Python.
         """
         from lazypipe.contracts import Column, Contract
 
@@ -391,17 +394,17 @@ class Plan(CompiledPipeline):
         return Contract(self.pipeline.name, rules, columns, description=self.pipeline.description)
 
     def scan(self, output: str) -> pl.LazyFrame:
-        """Scan what is published of a dataset output.
+        """Scan the published rows of a dataset output.
 
-        What stands beside it goes by ``<output>__quarantine``, ``__changes`` or ``__panes``, and what gates of sources and inner stages have put
-        aside by ``<name>__quarantine``: no rows where nothing was. ``<output>__late`` are the rows that came late to its windows (``late``).
+        The datasets beside it have the names ``<output>__quarantine``, ``__changes``, ``__panes`` and ``__late`` (see ``late``). Rows quarantined by
+        gates of sources and inner stages are in ``<name>__quarantine``. The frame is empty if nothing was ever put there.
 
         Raises
         ------
         LazypipeError
-            If there is no such output, or nothing of the kind stands beside it.
+            If there is no such output, or if it can have no dataset of this kind beside it.
         StorageError
-            If nothing was published yet.
+            If nothing has been published yet.
         """
         from lazypipe.gates.tap import quarantine_schema
         from lazypipe.storage.datasets.dataset import Dataset, scan

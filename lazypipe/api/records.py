@@ -1,4 +1,4 @@
-"""What is known of runs: their ledger, and reports for people who must answer for an output."""
+"""Records of runs: the ledger, and audit reports."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ __all__ = ["audit_report", "ledger", "own_ledger"]
 
 
 def ledger(target: str | os.PathLike[str] | model.Pipeline | Plan, *, key: str | None = None) -> Ledger:
-    """Open a ledger: the records of runs, and questions about them.
+    """Open a ledger, the append-only record of runs, to query and verify it.
 
     Parameters
     ----------
     target
         The ledger's URI, or a pipeline whose runs it records.
     key
-        What its records are signed with, so that ``verify`` checks it. Default: that of the pipeline.
+        The key with which records are signed, so that ``verify`` checks the signatures. Default: the pipeline's key.
 
     Raises
     ------
     LazypipeError
         If the pipeline's runs are not recorded.
     DefinitionError
-        If a variable that the definition names is not set.
+        If a variable that the definition uses is not set.
 
     Examples
     --------
@@ -64,21 +64,21 @@ def _bound_audit(target: model.Pipeline | Plan) -> BoundAudit:
 
 
 def audit_report(target: str | model.Pipeline | Plan | Ledger, output: str, version: int | None = None) -> AuditReport:
-    """Tell all that is known of a version of an output, from raw sources to it: for people who must answer for it.
+    """Return a report on one version of an output, for auditors: raw sources, every transformation, rule, exception and person.
 
     Parameters
     ----------
     target
-        A pipeline, or the ledger (or its URI) that knows the output.
+        A pipeline, or a ledger (or its URI) that contains the output's runs.
     output
         The output's name, ``pipeline/name``, or its URI.
     version
-        Default: the last.
+        Default: the latest.
 
     Raises
     ------
     LazypipeError
-        If the ledger does not know the output or the version.
+        If the ledger does not contain the output or the version.
     """
     if isinstance(target, Ledger):
         return audits.audit_report(target, output, version)

@@ -1,4 +1,4 @@
-"""Pipelines that run again and again, on what arrives."""
+"""Pipelines that run repeatedly, on whatever arrives."""
 
 from __future__ import annotations
 
@@ -38,6 +38,7 @@ def stream(
     until: datetime | date | str | None = None,
     on_gate_failure: OnGateFailure = "stop",
     backoff: Backoff | None = None,
+    on_retry: Callable[[LazypipeError, float], object] = lambda *_: None,
     params: Mapping[str, Any] | None = None,
     env: Mapping[str, str] | None = None,
     allow: Iterable[str] = (),
@@ -49,43 +50,47 @@ def stream(
     sleep: Callable[[float], object] | None = None,
     rng: random.Random | None = None,
 ) -> Stream:
-    """Run a pipeline again and again, over what came since: iterate over the result to run it, batch after batch.
+    """Run a pipeline repeatedly, as a stream of micro-batches. Iterate over the result to run it; each batch's result is yielded.
 
-    Each batch is a run as ``Plan.run`` makes it; where nothing came nothing is written. The definition is compiled for each batch, so
-    that contracts decide over files as they come. A source without files is waited for. A batch that cannot be completed is tried
-    again, if what went wrong may pass; its result is given each time, and the last one ends the stream.
+    Each batch is a run like that of ``Plan.run``. If nothing new has arrived, nothing is written. The definition is compiled for each batch, so
+    contracts are applied to files as they arrive. A source without files is waited for. If a batch fails for a reason that may pass, it
+    is tried again; every result is yielded, and a final failure ends the stream.
 
     Parameters
     ----------
     trigger
-        When batches begin. Default: as soon as anything came, which is looked for every ten seconds.
+        When batches start. Default: as soon as something has arrived, checked every ten seconds.
     pull
-        Source → what is read on from a position, for sources that are no files, as of ``Pipeline.pull``: each is asked at every look, and
-        again at once where something came.
+        Source name → ``Reader``, for brokers, databases and APIs (see ``Pipeline.pull``). Each is read at every check, and again at once if
+        it returned something.
     max_files, max_rows, max_bytes
-        How much a batch takes in at most, as of ``Plan.run``; where something is left the next one follows at once.
+        The most that one batch takes, as for ``Plan.run``. If something is left, the next batch follows at once.
     since, until
-        Which files are taken in, by when they were written, as of ``Plan.run``: ``since`` begins a stream without what came before.
+        Take only files written in this time, as for ``Plan.run``. With ``since``, a stream can start without older files.
     on_gate_failure
-        ``stop``, or ``continue``: the batch is tried again when something else has come.
+        ``stop``: a failed gate ends the stream; ``continue``: the batch is tried again when something else has arrived.
     backoff
-        How long to wait after failures that may pass, and how often. Default: four times, from a second on.
+        How long to wait after failures that may pass, and how often. Default: see ``Backoff``.
+    on_retry
+        Called with an error that occurred before a batch had started, such as a store that cannot be reached, and the seconds until the next
+        attempt. Batches that fail are yielded as results.
     params, env, allow
-        As of ``Pipeline.compile``.
+        As for ``Pipeline.compile``.
     observer, actor, code, emit
-        As of ``Plan.run``.
+        As for ``Plan.run``.
     clock, sleep, rng
-        What tells the time, waits, and shortens waits at random. Default: those of the machine; sleep ends early when ``stop`` is called.
+        The clock, the function that waits, and the random numbers that shorten waits. Default: those of the machine; a wait ends early when
+        ``stop`` is called.
 
     Returns
     -------
     Stream
-        With ``stop()``, which ends it after the batch that is running, and ``until_signalled()``, which has signals do so.
+        Has ``stop()``, which ends it after the current batch, and ``until_signalled()``, which does so at a signal.
 
     Raises
     ------
     LazypipeError
-        If the definition, a bound or what pulls is wrong; when iterated over, also if a source cannot be listed for good.
+        If the definition, a limit or a reader is wrong; during iteration, also if a source can permanently not be listed.
 
     Examples
     --------
@@ -126,4 +131,5 @@ def stream(
         sleep,
         Bound(since=bound.since, until=bound.until),
         puller.pull,
+        on_retry,
     )

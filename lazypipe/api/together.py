@@ -161,38 +161,38 @@ def run_all(
     now: datetime | None = None,
     **how: Any,
 ) -> RunResults:
-    r"""Run definitions in the order in which they feed each other, each over what those before it have made.
+    r"""Run several definitions in the order in which they feed each other.
 
-    One that fails, or is wrong, holds up those that it feeds, and no other; of a file that is not even YAML or JSON nobody can tell what it
-    feeds. One that another run overtook begins once more, three times at most.
+    If one fails or is wrong, only the definitions that it feeds are held up. (If a file is not even YAML or JSON, it is unknown what it feeds.)
+    A run that was overtaken by another one starts over, up to three times.
 
     Parameters
     ----------
     pipelines
-        Definitions, files with definitions, or plans, which run as they were compiled.
+        Definitions, definition files, or plans; plans run as they were compiled.
     params
-        Values of parameters: each definition is given those that it has.
+        Parameter values. Each definition gets those that it declares.
     allow
         Modules whose functions ``python`` operations may call.
     outputs
-        Only these outputs, and those that they are made of, whichever definition has them. Default: all.
+        Make only these outputs and what they depend on, in whichever definition they are. Default: all.
     now
         The time of each run. Default: the machine's clock.
     how
-        More of what ``Plan.run`` takes. Of ``since``, ``until`` and ``window`` a definition that others feed takes what it can: what
-        these leave out of its own files.
+        Further arguments of ``Plan.run``. To a definition that is fed by others, ``since``, ``until`` and ``window`` apply only as far as
+        it reads files of its own.
 
     Returns
     -------
     RunResults
-        Also where something failed: see its ``status``, or call ``raise_for_status()``.
+        Also if something failed: see its ``status``, or call ``raise_for_status()``.
 
     Raises
     ------
     DefinitionError
-        If definitions feed each other in a circle; then nothing ran.
+        If definitions feed each other in a circle; nothing was run.
     LazypipeError
-        If two have the same name, or none has a parameter or output that is given.
+        If two definitions have the same name, or no definition has a parameter or output that was passed.
 
     Examples
     --------

@@ -258,6 +258,7 @@ def _stream(options: argparse.Namespace) -> int:
         on_gate_failure=options.on_gate_failure,
         params=pairs("--param", options.param),
         allow=options.allow,
+        on_retry=lambda error, wait: say(f"{error}; again in {max(1, round(wait))} s"),
     )
     code = 0
     with stream.until_signalled():

@@ -89,27 +89,27 @@ class CompiledPipeline:
         return self.nodes[self._node(name)].schema
 
     def output(self, name: str) -> Output:
-        """Return an output, its URIs bound; raises LazypipeError for an unknown name."""
+        """Return an output with its final URIs; raises LazypipeError for an unknown name."""
         if name not in self.outputs:
             raise LazypipeError(f"unknown output {name!r}; {nearest(name, self.outputs, 'outputs')}")
         return self.outputs[name]
 
     def key(self, name: str) -> tuple[str, ...]:
-        """Return the columns that tell the rows of a source or stage apart, as far as they are declared."""
+        """Return the columns that identify a row of a source or stage, if they are declared."""
         if name in self.pipeline.sources:
             return self.pipeline.sources[name].key
         written = (self.pipeline.outputs[n] for n in self.outputs)
         return next((o.key for o in written if o.stage == name and o.key), ())
 
     def lineage(self, *, optimized: bool = False, masks: frozenset[str] = MASKS) -> Lineage:
-        """Return where the columns of every source, stage and output come from; reads no data.
+        """Return the column lineage of every source, stage and output. No data is read.
 
         Parameters
         ----------
         optimized
-            Whether only what something needs is in it, read off plans as Polars optimizes them. Default: as written.
+            Whether to include only what is needed by something, read off the plans as Polars optimizes them. Default: as written.
         masks
-            Functions after which a value can no longer be read: dependencies through them say ``masking``.
+            Functions whose result does not reveal the value: dependencies through them are marked ``masking``.
         """
         from lazypipe.compile.lineage import pipeline_lineage
 
@@ -138,12 +138,12 @@ class CompiledPipeline:
 
     @property
     def strategies(self) -> Mapping[str, Strategy]:
-        """How each output is kept up to date, by its name."""
+        """How each output is kept up to date, by output name."""
         return MappingProxyType(self._strategies[0])
 
     @property
     def inner(self) -> Mapping[str, Strategy]:
-        """How what is kept for one run only is read, by its source or stage."""
+        """How intermediate results that are kept only during one run are read, by source or stage name."""
         return MappingProxyType(self._strategies[1])
 
     @cached_property
@@ -153,10 +153,9 @@ class CompiledPipeline:
         return strategies(self.nodes, self.segments, self.outputs)
 
     def workload(self, output: str, others: Iterable[CompiledPipeline] = ()) -> Workload:
-        """Return what is asked of an output: what it declares, what this pipeline does with it, and what others do that read it.
+        """Return how an output is read: its declared workload, this pipeline's own reads, and those of ``others`` that read it.
 
-        Of this pipeline all outputs count, also those that the plan was not asked for; if it reads what is not there just now,
-        those that it was.
+        All outputs of this pipeline count, also those that the plan does not contain; if their sources cannot be read just now, only those that it contains.
 
         Raises
         ------
@@ -181,7 +180,7 @@ class CompiledPipeline:
             return self
 
     def explain_incremental(self) -> str:
-        """Return, per output, how it is kept up to date when its inputs change, and why."""
+        """Return a text that says how each output is kept up to date when its inputs change, and why."""
         told = []
         for name, strategy in self.strategies.items():
             timed = () if strategy.adds else self.by_the_time(self.outputs[name].stage)
@@ -189,7 +188,10 @@ class CompiledPipeline:
         return "\n".join(told)
 
     def by_the_time(self, name: str) -> tuple[str, ...]:
-        """Return what makes all rows of a source or stage anew in each run: the steps, its own and those ahead, that ask for the time of it."""
+        """Return the steps that use the time of the run, because of which all rows of a source or stage are recomputed in each run.
+
+        Steps of the stages it depends on are included.
+        """
         above = ancestors(self.nodes, name)
         steps = [(n, step) for n in self.nodes if n in above for step in self.nodes[n].timed]
         places = [(n, self.pipeline.origin.locate((*step.path, step.name))) for n, step in steps]
@@ -198,18 +200,18 @@ class CompiledPipeline:
         )
 
     def fingerprints(self) -> Mapping[str, Fingerprint]:
-        """Return what each source, stage and output is made to hold, as hashes; reads no data.
+        """Return a hash of what each source, stage and output computes. No data is read.
 
-        Those of two versions of a pipeline are equal only if they make the same data of the same content of their sources.
-        Where an expression uses ``:now``, or a rule that takes rows out looks at the clock, they are others at each time that
-        the pipeline is compiled for. Files that a Python function reads by itself are no source: only their names count.
+        Two versions of a pipeline have equal fingerprints only if they compute the same data from the same sources. If an expression uses ``:now``,
+        or a rule that removes rows uses the clock, the fingerprint depends on the time for which the pipeline is compiled. Files that a
+        Python function reads on its own are not seen; only the function's name counts.
         """
         return self._fingerprints
 
     def changed_since(self, before: Mapping[str, Fingerprint] | CompiledPipeline) -> PlanChanges:
-        """Return what is another than in a plan ``before``, or than when ``fingerprints`` were ``before``: which stages and columns, and why.
+        """Return which stages and columns differ from an earlier plan or its ``fingerprints``, and why.
 
-        A column whose own expression, and whatever it is made of, are the same is not among them.
+        A column is not included if its own expression and everything that it is computed from are the same.
         """
         from lazypipe.compile.changed import plan_changes
 
@@ -224,11 +226,11 @@ class CompiledPipeline:
         return MappingProxyType(pipeline_fingerprints(self._parts, self._rules))
 
     def looks_at_the_clock(self, name: str) -> bool:
-        """Whether rules of a source or stage may find something else of the same rows at another time."""
+        """Whether rules of a source or stage use the clock, so that the same rows may be judged differently at another time."""
         return bool(self.clock_rules(name))
 
     def clock_rules(self, name: str) -> tuple[Check, ...]:
-        """Return the checks of a source or stage that may find something else of the same rows at another time."""
+        """Return the checks of a source or stage that use the clock, so that the same rows may be judged differently at another time."""
         from lazypipe.compile.fingerprint import same_rules
 
         if self.nodes[name].timeless is not None:
@@ -262,9 +264,9 @@ class CompiledPipeline:
         return (*node.checks[: len(node.checks) - len(made)], *made)
 
     def dead_columns(self) -> dict[str, tuple[str, ...]]:
-        """Return, per source and stage, the columns that no output and no rule needs, as Polars proves it.
+        """Return, per source and stage, the columns that no output and no rule needs, as proven by Polars' optimizer.
 
-        Quarantined rows keep all of their columns, also these.
+        Quarantined rows keep these columns.
         """
         live = {p.name: p for p in self._optimized.places if p.kind != "quarantine"}
         read = {c for p in live.values() for c in (*p.lineage.reads, *(r for rule in p.rules for r in rule.reads))}
@@ -275,10 +277,10 @@ class CompiledPipeline:
         return {n: columns for n, columns in dead.items() if columns}
 
     def tags(self, name: str) -> dict[str, tuple[str, ...]]:
-        """Return the tags of a source's, stage's or output's columns, as far as they have any.
+        """Return the tags of the columns of a source, stage or output.
 
-        Those that sources give travel with values: through renames, expressions, joins and aggregates. A column that only
-        decides which rows there are passes none on.
+        Tags that are declared at sources follow the values through renames, expressions, joins and aggregates. A column that only decides
+        which rows exist passes on no tags.
         """
         return dict(self._tags.get(self._node(name), {}))
 
@@ -294,23 +296,23 @@ class CompiledPipeline:
         return pipeline_tags(self._parts, self._given) if self._given else {}
 
     def masked(self, name: str) -> frozenset[str]:
-        """Return the columns of a source or stage that carry the tag ``pii``: their values are not shown in reports."""
+        """Return the columns of a source or stage with the tag ``pii``: their values are not shown in reports."""
         if not any("pii" in tags for columns in self._given.values() for tags in columns.values()):
             return frozenset()  # so that plans need not be read for it before rows flow
         return frozenset(c for c, tags in self._tags.get(name, {}).items() if "pii" in tags)
 
     def share_place(self, one: str, other: str) -> bool:
-        """Whether two outputs write to one dataset, as where one removes keys from what the other writes."""
+        """Whether two outputs write to the same dataset, for example because one deletes keys from what the other writes."""
         return self.outputs[one].to.rstrip("/") == self.outputs[other].to.rstrip("/")
 
     def explain(self, name: str, kind: Kind = "optimized") -> str:
-        """Return a stage's plan as text.
+        """Return the query plan of a stage as text.
 
         Parameters
         ----------
         kind
-            ``logical``: as written; ``optimized``: as Polars will run it; ``physical``: the nodes of the streaming engine,
-            with those marked that need memory or fall back to the in-memory engine.
+            ``logical``: as written; ``optimized``: as Polars will run it; ``physical``: the nodes of the streaming engine, with a mark at those
+            that need memory or fall back to the in-memory engine.
         """
         if kind not in get_args(Kind):
             raise LazypipeError(f"there is no kind {kind!r} of plan; {nearest(str(kind), get_args(Kind), 'kinds')}")

@@ -1,5 +1,7 @@
-"""Data contracts of other tools, read as rules and columns, and written: ODCS, dbt, Great Expectations.
+"""Data contracts of other tools (ODCS, dbt, Great Expectations), imported as rules and columns, and exported.
 
+Examples
+--------
 >>> from lazypipe import contracts
 >>> contract = contracts.from_dbt("{models: [{name: orders, columns: [{name: id, data_tests: [unique, not_null]}]}]}")
 >>> contract.rules["orders"]

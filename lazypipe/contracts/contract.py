@@ -18,7 +18,7 @@ Written = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Column:
-    """What a contract says of a column: the name of its lazypipe type, and its tags."""
+    """What a contract says about a column: the name of its lazypipe type, its tags and its description."""
 
     dtype: str | None = None
     tags: tuple[str, ...] = ()
@@ -27,9 +27,9 @@ class Column:
 
 @dataclass(frozen=True)
 class Finding:
-    """A part of the document that is not what it was any more: ``what`` it is, ``why``, and where it stands.
+    """A part of the document that could not be converted, or not exactly: ``what`` it is, and ``why``.
 
-    ``path`` is where it stands in the document, ``where`` its line and column in the file, if there is a file.
+    ``path`` is its place in the document; ``where`` is its line and column, if the document is a file.
     """
 
     what: str
@@ -47,10 +47,10 @@ class Finding:
 
 @dataclass(frozen=True)
 class Contract:
-    """Tables with their rules and columns, as an import gives them and ``to_odcs`` takes them.
+    """Tables with their rules and columns, as returned by an import and accepted by ``to_odcs``.
 
-    ``rules`` are plain mappings as a gate writes them, to be edited and put into a definition. ``unmapped`` lists what
-    has no rule, ``notes`` what has one that does not mean quite the same: nothing is dropped in silence.
+    ``rules`` are plain mappings, as written in a gate, to be edited and put into a definition. ``unmapped`` lists everything that could not be converted;
+    ``notes`` lists rules that do not mean exactly the same as the original. Nothing is dropped silently.
 
     Examples
     --------
@@ -79,13 +79,11 @@ class Contract:
 
     @property
     def tables(self) -> tuple[str, ...]:
-        """The tables of which it says anything, in the order of the document."""
+        """The tables that it says anything about, in the order of the document."""
         return tuple(dict.fromkeys((*self.columns, *self.rules)))
 
     def source(self, table: str) -> dict[str, Any]:
-        """Return what a definition writes for a source with the columns and rules of ``table``, besides its ``uri``.
-
-        A table with a column of unknown type gets no ``contract``, which would have to name them all.
+        """Return the part of a source definition with the columns and rules of ``table``; only the ``uri`` is to be added.
 
         Raises
         ------
@@ -106,7 +104,7 @@ class Contract:
         return written
 
     def to_yaml(self, table: str | None = None) -> str:
-        """Return the tables (or one of them) as YAML to be put under ``sources``; what is missing stands in comments."""
+        """Return the tables (or one of them) as YAML to be put under ``sources``. What could not be converted is in comments."""
         data = {name: self.source(name) for name in self.tables} if table is None else self.source(table)
         text = dump(data) if data else ""
         return text + "".join(self._comments(table))

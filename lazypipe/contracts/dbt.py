@@ -45,18 +45,19 @@ _OTHERS = {
 
 
 def from_dbt(source: Source) -> Contract:
-    r"""Read a property file of dbt: the tests of models, sources, seeds and snapshots, and the constraints of contracts.
+    """Import a dbt property file: tests of models, sources, seeds and snapshots, and the constraints of contracts.
 
-    ``unique``, ``not_null``, ``accepted_values`` and ``relationships`` keep dbt's semantics: nulls are compared by none but
-    ``not_null``. ``where``, ``severity``, ``warn_if`` and ``error_if`` become ``where``, ``action``, ``warn_above`` and
-    ``max_failures``. Of ``dbt_utils`` and ``dbt_expectations``, the tests that look at rows are known, too, and the ``freshness`` of sources becomes
-    a rule, where a column says it. Other tests, unit tests, the strategies of snapshots, tests that are disabled, that never
-    fail within their ``limit``, or whose outcome depends on templates, are in ``unmapped``.
+    ``unique``, ``not_null``, ``accepted_values`` and ``relationships`` keep dbt's semantics: all but ``not_null`` ignore nulls. ``where``, ``severity``,
+    ``warn_if`` and ``error_if`` become ``where``, ``action``, ``warn_above`` and ``max_failures``. The tests of ``dbt_utils`` and ``dbt_expectations`` that
+    look at rows are supported too. The ``freshness`` of a source becomes a rule if it is given by a column.
+
+    Other tests, unit tests and snapshot strategies are in ``unmapped``, as are tests that are disabled, that can never fail because of their
+    ``limit``, or whose result depends on templates.
 
     Raises
     ------
     DefinitionError
-        If the document is no property file, or a test lacks an argument: with every mistake.
+        If the document is not a property file, or a test lacks an argument: with every mistake.
 
     Examples
     --------

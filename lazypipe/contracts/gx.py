@@ -27,19 +27,19 @@ __all__ = ["expectation", "from_gx"]
 
 
 def from_gx(source: Source, *, table: str | None = None, order_by: Sequence[str] = ()) -> Contract:
-    """Read an expectation suite of Great Expectations: the JSON (or YAML) of 0.x and 1.x.
+    """Import an expectation suite of Great Expectations, versions 0.x and 1.x, from JSON or YAML.
 
-    A suite does not say which table it is about: ``table`` does, or else it is called as the suite. Nor does it say what
-    orders the rows, which ``increasing`` needs: ``order_by`` names the columns. Core expectations
-    become rules with the semantics of GX's pandas engine: nulls are not counted where one column is looked at, ``mostly``
-    becomes ``max_failures`` of the rows that are not null, and ``row_condition`` becomes ``where``, with pandas' meaning of
-    missing values. Expectations that no rule on frames can be (of the results of queries, of schemas within JSON; statistical
-    tests that GX only names) and custom ones are in ``unmapped``.
+    A suite does not say to which table it applies: pass ``table``, or the suite's name is used. It does not say how rows are ordered either, which
+    ``increasing`` needs: pass the columns as ``order_by``.
+
+    Core expectations become rules with the semantics of GX's pandas engine: expectations on one column ignore nulls, ``mostly`` becomes
+    ``max_failures`` of the rows that are not null, and ``row_condition`` becomes ``where``, with pandas' meaning of missing values. Custom expectations,
+    and those that cannot be a rule on frames (on query results, on schemas within JSON, statistical tests that GX only names), are in ``unmapped``.
 
     Raises
     ------
     DefinitionError
-        If the document is no suite, or a core expectation lacks an argument: with every mistake.
+        If the document is not a suite, or a core expectation lacks an argument: with every mistake.
 
     Examples
     --------

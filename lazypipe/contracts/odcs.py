@@ -39,20 +39,20 @@ _LOGICAL = {
 
 
 def from_odcs(source: Source, *, variables: Mapping[str, str] = NOTHING) -> Contract:
-    r"""Read a data contract of the Open Data Contract Standard, version 3: its schema, its quality and its freshness.
+    """Import a data contract in the Open Data Contract Standard, version 3: schema, quality and freshness.
 
-    ``required``, ``unique``, ``primaryKey``, ``enum``, the options of logical types, relationships and quality checks become
-    rules; a column is known by its physical name, if it has one. v3.0, v3.1 and v3.2 are known; a later v3 is read as v3.2,
-    with a note, and what is new in it is listed. ``variables`` are the values of ``${NAME}`` in it (from v3.2 on). A check
-    that allows all numbers but some (``mustNotBe 3``, ``mustNotBeBetween``) or asks for duplicates is listed, not taken over:
-    the bounds of a rule are one range, without a hole. Nulls: ``required`` and ``nullValues`` are about nulls, and
-    everything else lets them pass, as ``unique`` does. Ranges (``mustBeBetween``) include both ends. A count of duplicates
-    counts every row of a repeated key.
+    ``required``, ``unique``, ``primaryKey``, ``enum``, options of logical types, relationships and quality checks become rules. A column has its physical
+    name, if one is given. Versions 3.0, 3.1 and 3.2 are supported; a later version 3 is read as 3.2, with a note, and new elements are listed.
+    ``variables`` are the values for ``${NAME}`` (from v3.2 on).
+
+    A check that allows all numbers but some (``mustNotBe 3``, ``mustNotBeBetween``) or that requires duplicates is listed in ``unmapped``: a rule's bounds
+    are one range without a hole. Nulls: ``required`` and ``nullValues`` are about nulls; everything else lets them pass, as ``unique`` does.
+    Ranges (``mustBeBetween``) include both ends. A count of duplicates counts every row of a repeated key.
 
     Raises
     ------
     DefinitionError
-        If the document is no such contract: with every mistake, each with file, line and column.
+        If the document is not such a contract: with every mistake, each with file, line and column.
 
     Examples
     --------

@@ -34,16 +34,16 @@ def to_odcs(
     status: str = "active",
     id: str | None = None,  # noqa: A002  # the standard's own word
 ) -> dict[str, Any]:
-    r"""Return tables with columns and rules as a contract of the Open Data Contract Standard v3.1.0, as plain data.
+    r"""Export tables with columns and rules as a contract in the Open Data Contract Standard v3.1.0, as plain data.
 
-    What the standard has words for is said with them: ``required``, ``unique``, ``primaryKey``, options of logical types,
-    relationships, library metrics, freshness and the count of a query. Every other rule is a custom check of the engine
-    ``lazypipe`` with its YAML text. ``from_odcs`` reads the same columns and the same rules back, perhaps in another order.
+    Whatever the standard can express is written in its terms: ``required``, ``unique``, ``primaryKey``, options of logical types, relationships,
+    library metrics, freshness and row counts of queries. Every other rule becomes a custom check of the engine ``lazypipe``, with its YAML.
+    ``from_odcs`` reads the same columns and rules back, possibly in another order.
 
     Raises
     ------
     DefinitionError
-        If a rule exists in Python only (it holds a ``pl.Expr``), or a column's type has no such name.
+        If a rule exists only in Python (it contains a ``pl.Expr``), or if the standard has no name for a column's type.
 
     Examples
     --------

@@ -21,7 +21,7 @@ __all__ = ["Split", "check_frame", "mark_repeats", "settle", "split_frame"]
 
 @dataclass(frozen=True)
 class Split:
-    """A frame's rows after its gate: those that go on, those put aside with the rules they violate, and what was found.
+    """The rows of a frame after a gate: ``good`` rows, ``bad`` rows with the rules they violate, and the report.
 
     Rows that a rule drops are in neither. The order of rows is not kept.
     """

@@ -26,16 +26,16 @@ _TYPES: Mapping[Any, Kind] = {bool: FLAG, str: TEXT, "bool": FLAG, "str": TEXT}
 
 
 def rule(function: Callable[..., pl.Expr]) -> type[Rule]:
-    """Make a rule of a function that returns a condition: where it is false, a row violates; null passes.
+    """Turn a function that returns a condition into a rule. Rows for which it is false violate the rule; null passes.
 
-    The rule is called as the function is, and takes its arguments (and those of every rule: ``where``, ``action`` …).
-    ``column`` is the name of a column, ``columns`` of several; both must exist. The first argument is the shorthand. A
-    package offers its rules under the entry point group ``lazypipe.rules``.
+    The rule has the name of the function and takes its arguments, and those of every rule (``where``, ``action``, …). An argument ``column`` is the
+    name of a column, ``columns`` of several; they must exist. The first argument is the one that can be written without a name. A package
+    provides rules through the entry point group ``lazypipe.rules``.
 
     Raises
     ------
     LazypipeError
-        If there is a rule of that name already, or the function has no docstring, or no arguments that can be written.
+        If a rule of that name exists, or if the function has no docstring, or arguments that cannot be written in a definition.
 
     Examples
     --------

@@ -21,14 +21,12 @@ Status = Literal["pass", "warn", "fail"]
 
 @dataclass(frozen=True)
 class CheckResult:
-    """One check's outcome.
+    """The result of one check.
 
-    ``evaluated`` are the rows that ``where`` let through to it, and ``failed`` those that violate it at the end, after
-    ``repaired`` ones had been mended. ``samples`` are the first of the rows that failed, by their keys, personal data
-    masked.
-
-    A check of the whole frame has the measured ``value`` and what was ``expected``; it counts one, or the groups that it
-    measured, and ``groups`` are the first of those that failed, with their values.
+    ``evaluated`` are the rows that were checked (those selected by ``where``). ``failed`` are those that violate the rule after repair;
+    ``repaired`` are those that were repaired. ``samples`` are the keys of the first failed rows, with personal data masked. A check of the whole
+    frame has the measured ``value`` and the ``expected`` one; it counts as one, or with ``by`` as one per group, and ``groups`` are the first
+    groups that failed, with their values.
 
     Examples
     --------
@@ -55,16 +53,16 @@ class CheckResult:
 
     @property
     def fraction(self) -> float:
-        """The failed part of the evaluated rows; 0 where there were none."""
+        """Failed rows as a fraction of the evaluated rows; 0 if there were none."""
         return self.failed / self.evaluated if self.evaluated else 0.0
 
     @property
     def failed_before(self) -> int:
-        """Rows that violated it before any repair."""
+        """Rows that violated the rule before any repair."""
         return self.failed + self.repaired
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the result as plain data, as JSON can hold it; what says nothing is left out."""
+        """Return the result as plain JSON data, without empty parts."""
         return self._shown | {"fraction": self.fraction}
 
     @cached_property
@@ -89,7 +87,7 @@ class CheckResult:
 
 @dataclass(frozen=True)
 class GateReport:
-    """A gate's outcome: ``rows`` came in; each is good, quarantined or dropped, and nothing else."""
+    """The result of a gate. Of ``rows`` rows, each is either good, quarantined or dropped."""
 
     node: str
     checks: tuple[CheckResult, ...]
@@ -117,13 +115,13 @@ class GateReport:
 
     @property
     def status(self) -> Status:
-        """The worst of the checks."""
+        """The worst status of the checks."""
         order: tuple[Status, ...] = ("fail", "warn", "pass")
         return next((s for s in order if any(c.status == s for c in self.checks)), "pass")
 
     @property
     def failed(self) -> Mapping[str, int]:
-        """Failed rows per check, those without any left out."""
+        """Failed rows per check; checks without failures are left out."""
         return {c.id: c.failed for c in self.checks if c.failed}
 
     def to_dict(self) -> dict[str, Any]:
@@ -133,18 +131,15 @@ class GateReport:
         return {"node": self.node, "status": self.status, **counts, "checks": checks}
 
     def to_frame(self) -> pl.DataFrame:
-        """Return one row per check, with the same columns for every report."""
+        """Return one row per check. All reports have the same columns."""
         return export.to_frame(self)
 
     def to_markdown(self) -> str:
-        """Return the report as a table for people."""
+        """Return the report as a Markdown table."""
         return export.to_markdown(self)
 
     def to_openlineage(self, **about: Any) -> dict[str, Any]:
-        """Return the facets ``dataQualityAssertions`` and ``dataQualityMetrics`` of OpenLineage.
-
-        Parameters are those of ``gates.export.data_quality_metrics``: what is known of the dataset besides.
-        """
+        """Return the OpenLineage facets ``dataQualityAssertions`` and ``dataQualityMetrics``."""
         producer = {"producer": about["producer"]} if "producer" in about else {}
         assertions = export.data_quality_assertions(self, **producer)
         return {"dataQualityAssertions": assertions, "dataQualityMetrics": export.data_quality_metrics(self, **about)}

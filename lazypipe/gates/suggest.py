@@ -73,7 +73,7 @@ class Suggestion:
 
 
 class Suggestions(Sequence[Mapping[str, Any]]):
-    """Rules, as a gate takes them, with the evidence for each.
+    """Proposed rules, as a gate takes them, each with its evidence.
 
     Examples
     --------
@@ -107,7 +107,7 @@ class Suggestions(Sequence[Mapping[str, Any]]):
         return f"<{len(self)} rules proposed from {self.seen}>"
 
     def to_yaml(self) -> str:
-        """Return the rules as a list in YAML, to stand under ``gate``; each with its evidence in a comment."""
+        """Return the rules as a YAML list for ``gate``, each with its evidence as a comment."""
         lines = [f"# proposed from {self.seen}: keep what is meant to hold"]
         return "\n".join([*lines, *(f"- {s}" for s in self.found)]) + "\n" if self.found else "[]\n"
 
@@ -158,20 +158,19 @@ class _Profile:
 def suggest_rules(
     frame: pl.DataFrame | pl.LazyFrame, *, sample: int | None = None, most_values: int = 20
 ) -> Suggestions:
-    """Propose rules that hold on every row of a frame: a sequence of rules as a gate takes them, and as YAML to edit.
+    """Propose rules that hold for every row of a frame. The result is a sequence of rules for a gate, and can be converted to YAML for editing.
 
-    Proposed are keys, columns without null, sets of few values, standards and dates that texts follow, signs of numbers,
-    floats that are finite, lengths, and datetimes that never come before others. What is merely the range of what has been
-    seen (bounds of numbers and lengths, rounded outwards; further unique columns) has the action ``warn``. Little data
-    proposes little: most kinds need ten values.
+    Proposed are: keys, columns without nulls, small sets of values, known text formats and dates, signs of numbers, finite floats, lengths, and datetimes
+    that are never before others. Rules that merely describe what was seen (bounds of numbers and lengths, rounded outwards; further unique
+    columns) have the action ``warn``. From little data, little is proposed: most kinds need ten values.
 
     Parameters
     ----------
     sample
-        About how many rows to look at, evenly spread over the frame. Default: all. Rules proposed from a sample need not
-        hold on the other rows, and keys that are unique in it need not be unique.
+        About how many rows to look at, spread evenly over the frame. Default: all. Rules that were proposed from a sample may not hold for the other
+        rows; keys that are unique in it may not be unique.
     most_values
-        The greatest number of different texts for which a set is proposed.
+        The largest number of different texts for which a set is proposed.
 
     Raises
     ------

@@ -49,7 +49,7 @@ Table: TypeAlias = pl.DataFrame | pl.LazyFrame | str | os.PathLike[str] | tuple[
 
 @dataclass(frozen=True)
 class RowDiff:
-    """What makes one table into another.
+    """The difference between two tables.
 
     Attributes
     ----------
@@ -74,7 +74,7 @@ class RowDiff:
 
     @property
     def counts(self) -> dict[str, int]:
-        """Rows of each kind."""
+        """The number of rows of each kind."""
         return {
             "inserted": self.inserted.height,
             "updated": self.updated.height,
@@ -84,7 +84,7 @@ class RowDiff:
 
     @property
     def nothing(self) -> bool:
-        """Whether the tables have the same rows, in the columns that were compared, and the same columns."""
+        """Whether both tables have the same columns, and the same rows in the columns that were compared."""
         rows = self.inserted.height + self.updated.height + self.deleted.height
         return not (rows or self.columns_added or self.columns_removed)
 
@@ -116,7 +116,7 @@ class RowDiff:
         return _together(parts)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain data: counts, columns, and all changes."""
+        """Return plain data: counts, columns and all changes."""
         return {
             "key": list(self.key),
             **self.counts,
@@ -130,7 +130,7 @@ class RowDiff:
         }
 
     def to_markdown(self, most: int = 20) -> str:
-        """Return the changes as a text with one line for each, up to ``most`` of a kind."""
+        """Return the changes as text, one line each, at most ``most`` of each kind."""
         lines = [f"**{self}**", ""]
         names = ", ".join(self.key)
         for title, frame in (("Inserted", self.inserted), ("Updated", self.updated), ("Deleted", self.deleted)):
@@ -183,28 +183,28 @@ def diff(
     storage_options: Mapping[str, Any] | None = None,
     masked: Collection[str] = (),
 ) -> RowDiff:
-    """Compare two tables by key: which rows were inserted, updated and deleted on the way from ``a`` to ``b``.
+    """Compare two tables by key: which rows were inserted, updated and deleted from ``a`` to ``b``.
 
-    Nulls are equal to nulls, in keys too; NaN is equal to NaN, and −0.0 to 0.0. Columns of other types are compared in the
-    narrowest type that holds both. The order of rows does not matter.
+    Nulls are equal to each other, in keys too; so are NaNs, and −0.0 and 0.0. Columns of different types are compared in the narrowest type that
+    holds both. The order of rows does not matter.
 
     Parameters
     ----------
     a, b
-        Frames, lazy or not; datasets by their URI, of a version as ``(uri, version)`` or ``"uri@version"``; or URIs and patterns of
-        files. Of two versions of one dataset only the data files are read that they do not share.
+        DataFrames or LazyFrames; datasets by URI, with a version as ``(uri, version)`` or ``"uri@version"``; or URIs and patterns of files. For two
+        versions of one dataset, only data files that they do not share are read.
     key
         Columns that identify a row.
     columns
-        Columns to compare besides the key. Default: all that both tables have.
+        Columns to compare besides the key. Default: all columns that both tables have.
     masked
-        Columns of which no message shows a value.
+        Columns whose values must not appear in messages.
 
     Raises
     ------
     LazypipeError
-        If a table cannot be read, a column is missing, has types that cannot be compared, or a key stands twice in rows that differ.
-        (Rows that are the same on both sides, as often, are no difference even if their key repeats.)
+        If a table cannot be read, if a column is missing or cannot be compared, or if a key occurs twice in rows that differ. (A repeated key
+        is accepted if the same rows occur equally often in both tables.)
 
     Examples
     --------

@@ -378,7 +378,7 @@ class _Feed(Decision):
             said = None if source is None else source.on_modified
             if said is not None and not (leaf.name in self.read.again and said == "fail"):
                 continue
-            what = ""
+            what, fix = "", ""
             grown = [g.file.uri for g in found.grown if g.file.uri not in leaf.tails]
             within = [f.uri for f in (*found.modified, *found.added) if f.uri in found.lengthened]
             if grown or within:
@@ -393,8 +393,15 @@ class _Feed(Decision):
                 and found.added
             ):
                 what = f"rows of {leaf.name!r} were written again, and those that were added before would be added once more"
+            elif rewritten := (*found.modified, *found.truncated):
+                what = (
+                    f"{rewritten[0].uri} was rewritten, and rows of it that were added before would be added once more"
+                )
+                fix = "say at the source on_modified: reprocess to add all of its rows, or ignore to add none, or use mode: upsert"
             if what:
-                fix = "use mode: upsert, have new rows delivered as new files, or say on_modified: reprocess at the source to add them"
+                fix = fix or (
+                    "use mode: upsert, have new rows delivered as new files, or say on_modified: reprocess at the source to add them"
+                )
                 raise self._refused(self.plan.redact(what), fix)
 
 

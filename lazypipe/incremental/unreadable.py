@@ -14,6 +14,7 @@ from lazypipe.errors import SourceError
 from lazypipe.spec import taps
 from lazypipe.spec.types import dtype_name
 from lazypipe.storage import corrupt
+from lazypipe.storage.documents import document
 from lazypipe.storage.files import FileInfo
 from lazypipe.storage.reasons import AGAIN, MASKED, says_thousands
 from lazypipe.storage.scan import cannot_read, is_engine_error
@@ -194,7 +195,10 @@ def _broken(source: BoundSource, file: FileInfo) -> SourceError | None:
         why = corrupt.preflight([file], source.reader).get(file.uri)
     except SourceError as error:  # it cannot be fetched
         return error
-    return None if why is None else SourceError(why, uri=file.uri, fix=AGAIN)
+    if why is None:
+        return None
+    other = document(source.reader.begin(file), source.reader.format)
+    return SourceError(why, uri=file.uri, fix=AGAIN if other is None or other[0] != why else other[1])
 
 
 def _unread(source: BoundSource, part: Snapshot, error: BaseException) -> SourceError:

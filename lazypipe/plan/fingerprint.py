@@ -31,7 +31,7 @@ def digest(*parts: Any) -> str:
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """What a source, stage or output is made to hold, as hashes: equal ones mean equal data from equal sources.
+    """Hashes of what a source, stage or output computes. Equal fingerprints mean equal data from equal sources.
 
     Parameters
     ----------
@@ -62,7 +62,7 @@ class Fingerprint:
         return digest(self.rows, sorted(self.columns.items()), self.order)
 
     def changes(self, before: Fingerprint) -> Changes:
-        """Return what is another than it was."""
+        """Return the differences from an earlier fingerprint."""
         return Changes(
             rows=self.rows != before.rows,
             columns=tuple(c for c, h in self.columns.items() if before.columns.get(c, h) != h),
@@ -73,12 +73,12 @@ class Fingerprint:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Return it as JSON has it."""
+        """Return plain JSON data."""
         return {"rows": self.rows, "columns": dict(self.columns), "order": self.order, "gate": self.gate}
 
     @classmethod
     def from_dict(cls, written: Mapping[str, Any]) -> Self:
-        """Read what ``to_dict`` wrote.
+        """Read what ``to_dict`` returned.
 
         Raises
         ------
@@ -100,7 +100,7 @@ class Fingerprint:
 
 @dataclass(frozen=True)
 class Changes:
-    """What of a stage's data is another than before: its rows, its order, columns that were there, that are new, that are gone.
+    """How the data of a stage differs from before: its rows, its order, and columns that changed, are new, or are gone.
 
     Examples
     --------
@@ -117,7 +117,7 @@ class Changes:
 
     @property
     def same(self) -> bool:
-        """Whether nothing changed, in the data or in the rules."""
+        """Whether nothing changed, neither the data nor the rules."""
         return not (self.data or self.gate)
 
     @property

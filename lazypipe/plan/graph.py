@@ -23,7 +23,7 @@ __all__ = ["Lineage"]
 
 @dataclass(frozen=True)
 class Lineage:
-    """Places and the dependencies between their columns; made by ``plan.lineage()`` and ``lp.catalog``.
+    """Sources, stages and outputs, and the dependencies between their columns. Returned by ``plan.lineage()`` and ``lp.catalog``.
 
     Examples
     --------
@@ -49,7 +49,7 @@ class Lineage:
     # questions
 
     def upstream(self, name: str) -> Reach:
-        """Return every column that a column (or stage, or what a rule reads) depends on, nearest first.
+        """Return all columns that a column (or a stage, or the input of a rule) depends on, nearest first.
 
         Raises
         ------
@@ -60,18 +60,14 @@ class Lineage:
         return self._index.reach(name, rule.reads if rule else starts, upward=True, count_starts=rule is not None)
 
     def downstream(self, name: str) -> Reach:
-        """Return every column that depends on a column or stage, nearest first; of a rule, what its verdict decides over."""
+        """Return all columns that depend on a column or stage, nearest first; for a rule, everything that its verdict affects."""
         rule, starts = self._index.starts(name)
         return self._index.reach(
             name, _decided_by(rule) if rule else starts, upward=False, count_starts=rule is not None
         )
 
     def impact(self, name: str) -> Impact:
-        """Return what a change of a column, a stage or source, or a rule can change.
-
-        A rule that takes rows out, or repairs them, changes all that is below; one that fails a run keeps outputs from being
-        published; one that warns changes nothing but the report.
-        """
+        """Return everything that can change if a column, stage, source or rule changes."""
         rule, starts = self._index.starts(name)
         reach = self.downstream(name)
         changed = {*reach.columns, *(Column(n, ALL) for n in reach.rows), *(starts if rule is None else ())}
@@ -98,12 +94,12 @@ class Lineage:
         )
 
     def path(self, start: str, end: str) -> tuple[Edge, ...]:
-        """Return the shortest chain of dependencies from one column to another, of values if there is one; else nothing."""
+        """Return the shortest chain of dependencies from one column to another, through values if possible; empty if there is none."""
         (_, starts), (_, ends) = self._index.starts(start), self._index.starts(end)
         return self._index.path(starts, ends, values=True) or self._index.path(starts, ends, values=False)
 
     def composed(self, name: str) -> ColumnLineage:
-        """Return what the columns of a place come from in the end: sources that nothing here writes."""
+        """Return the original sources of a place's columns: sources that no pipeline here writes."""
         if name not in self._index.places:
             raise self._index.unknown(name)
         known: dict[str, ColumnLineage] = {}
@@ -118,23 +114,23 @@ class Lineage:
     # as data
 
     def to_dict(self) -> dict[str, Any]:
-        """Return all of it as plain data."""
+        """Return the lineage as plain data."""
         return {"name": self.name, "optimized": self.optimized, "places": [p.to_dict() for p in self.places]}
 
     def to_json(self) -> str:
-        """Return all of it as JSON."""
+        """Return the lineage as JSON."""
         return json.dumps(self.to_dict(), indent=1, ensure_ascii=False)
 
     def to_dot(self) -> str:
-        """Return a drawing for Graphviz."""
+        """Return a Graphviz graph."""
         return draw.dot(self.edges)
 
     def to_mermaid(self) -> str:
-        """Return a drawing for Mermaid."""
+        """Return a Mermaid diagram."""
         return draw.mermaid(self.edges)
 
     def to_openlineage(self, output: str) -> dict[str, Any]:
-        """Return OpenLineage's column lineage facet (1-2-0) of a place, in terms of what the pipeline reads.
+        """Return the OpenLineage column lineage facet (1-2-0) of an output, source or stage, in terms of what the pipeline reads.
 
         Examples
         --------
@@ -152,7 +148,7 @@ class Lineage:
 
     @property
     def edges(self) -> tuple[Edge, ...]:
-        """Every dependency."""
+        """All dependencies."""
         return tuple(e for p in self.places for e in p.lineage.edges)
 
 

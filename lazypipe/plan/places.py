@@ -76,10 +76,10 @@ class Place:
 
 @dataclass(frozen=True)
 class Reach:
-    """The columns that were asked for, nearest first, and the dependencies on the way to them.
+    """The answer to ``upstream`` or ``downstream``: columns, nearest first, and the dependencies on the way to them.
 
-    ``direct`` are those whose values are (or are made of) the values; the others only decide over them. ``rows`` are the places
-    of which not only values but rows are reached.
+    ``direct`` are the columns connected through values; the others only affect which rows there are. ``rows`` are the places whose rows are affected, not
+    only values.
 
     Examples
     --------
@@ -106,11 +106,11 @@ class Reach:
 
     @property
     def places(self) -> tuple[str, ...]:
-        """The places of the columns."""
+        """The sources, stages and outputs of the columns."""
         return tuple(dict.fromkeys(c.dataset for c in self.columns))
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the answer as plain data."""
+        """Return plain data."""
         return {
             "start": self.start,
             "columns": [{"name": str(c), "direct": c in self.direct} for c in self.columns],
@@ -123,15 +123,15 @@ class Reach:
         return edge.type == "DIRECT" and edge.source in self.direct and edge.target in self.direct
 
     def to_json(self) -> str:
-        """Return the answer as JSON."""
+        """Return JSON."""
         return json.dumps(self.to_dict(), indent=1, ensure_ascii=False)
 
     def to_dot(self) -> str:
-        """Return the answer as a drawing for Graphviz."""
+        """Return a Graphviz graph."""
         return draw.dot(self.edges)
 
     def to_mermaid(self) -> str:
-        """Return the answer as a drawing for Mermaid."""
+        """Return a Mermaid diagram."""
         return draw.mermaid(self.edges)
 
     def __str__(self) -> str:
@@ -145,7 +145,7 @@ class Reach:
 
 @dataclass(frozen=True)
 class Impact:
-    """What a change of a column, stage or rule can change: columns, stages, outputs, and rules that would see other values.
+    """What a change can affect: columns, stages, outputs, and rules that would see other values.
 
     Examples
     --------
@@ -160,7 +160,7 @@ class Impact:
     rules: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the answer as plain data."""
+        """Return plain data."""
         return {
             "start": self.start,
             "columns": [str(c) for c in self.columns],

@@ -64,7 +64,7 @@ _CHECK = (
 
 @dataclass(frozen=True)
 class AuditReport:
-    """What is known of a version of an output; ``content`` is plain data.
+    """A report on one version of an output; ``content`` is plain data.
 
     Examples
     --------
@@ -76,19 +76,19 @@ class AuditReport:
 
     @property
     def ok(self) -> bool:
-        """Whether the ledger was found to be as it was written."""
+        """Whether the ledger was verified without problems."""
         return bool(self.content["ledger"]["ok"])
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the report as plain data."""
+        """Return plain data."""
         return dict(self.content)
 
     def to_json(self) -> str:
-        """Return the report as JSON."""
+        """Return JSON."""
         return json.dumps(self.content, indent=1, ensure_ascii=False)
 
     def to_markdown(self) -> str:
-        """Return the report as a text to read."""
+        """Return the report as Markdown."""
         return to_markdown(self.content)
 
 

@@ -56,24 +56,24 @@ class _NoRedirect(HTTPRedirectHandler):
 
 
 class HttpTransport:
-    """Posts events to an OpenLineage endpoint; what cannot be sent waits in ``spool`` and goes ahead of later events.
+    """Sends OpenLineage events to an HTTP endpoint. Events that cannot be sent wait in ``spool`` and are sent first later.
 
     Parameters
     ----------
     url
-        The endpoint; ``/api/v1/lineage`` is added where it has no path.
+        The endpoint. If it has no path, ``/api/v1/lineage`` is added.
     spool
-        Local folder where events wait: one for each endpoint. Processes may share it.
+        Local folder for waiting events, one per endpoint. Several processes may share it.
     api_key
-        Sent as a bearer token; it shows nowhere.
+        Sent as a bearer token. It is never shown.
     timeout
         Seconds that a request may take.
     attempts
-        How often an event is tried in a row, where the endpoint cannot be reached, is busy or has an error of its own.
+        How often to try an event in a row if the endpoint cannot be reached, is busy, or has an internal error.
     patience
-        Seconds that the attempts at one event may take in all, waiting included.
+        Seconds that all attempts at one event may take together, including waiting.
     sleep, clock, jitter, now
-        How to wait, the clock to wait by, what spreads waiting (0 to 1), and the clock that stamps files.
+        The function that waits, the clock for waiting, the jitter of waiting times (0 to 1), and the clock for file names.
 
     Raises
     ------
@@ -128,17 +128,17 @@ class HttpTransport:
 
     @classmethod
     def of(cls, settings: Mapping[str, Any]) -> Self:
-        """Return the transport that a definition's bound settings describe."""
+        """Return the transport for the settings of a definition."""
         names = ("spool", "headers", "api_key", "timeout", "attempts")
         return cls(settings["url"], **{n: settings[n] for n in names if n in settings})
 
     def emit(self, event: Event) -> None:
-        """Put an event into the spool, or keep it in memory where that cannot be written."""
+        """Put an event into the spool; if that cannot be written, keep it in memory."""
         with self._lock:
             self._keep(encoded(event))
 
     def problems(self) -> tuple[str, ...]:
-        """Return how many events were refused since it was asked last, for each reason, and what waits."""
+        """Return how many events were refused since the last call, per reason, and what is waiting."""
         with self._lock:
             refused = [text for why, kept in self._refused.items() for text in self._told(why, kept)]
             told = (*refused, *((self._state,) if self._state else ()))
@@ -156,7 +156,7 @@ class HttpTransport:
             yield f"{self.name} refused {_several(lost)[0]}, which could not be kept: {why}"
 
     def flush(self) -> None:
-        """Send what waits, oldest first; stop at the first event that cannot be sent now."""
+        """Send waiting events, oldest first. Stops at the first event that cannot be sent now."""
         trouble = why = token = None
         try:
             token = self._acquire()

@@ -25,7 +25,7 @@ _RESTORE = "restore it from a backup"
 
 @dataclass(frozen=True)
 class Entry:
-    """A record as it stands in the ledger: ``body`` is what the run did, ``previous`` the seal of the record before.
+    """A record of the ledger. ``body`` describes the run; ``previous`` is the hash of the record before.
 
     Examples
     --------
@@ -44,7 +44,7 @@ class Entry:
 
     @property
     def kind(self) -> str:
-        """``run``, ``replay``; ``rewrite``, ``compact``: files written anew outside of runs; ``start``: said before anything is published."""
+        """``run`` or ``replay``; ``rewrite`` or ``compact``: files were rewritten outside of runs; ``start``: written before anything is published."""
         return str(self.body["kind"])
 
     @property
@@ -59,7 +59,7 @@ class Entry:
 
     @property
     def status(self) -> str:
-        """How the run ended; ``started`` of one that only began."""
+        """How the run ended; ``started`` if no end is recorded."""
         return str(self.body["status"])
 
     @property
@@ -69,7 +69,7 @@ class Entry:
 
     @property
     def error(self) -> str | None:
-        """What went wrong: with the run, or the first of its outputs for which something did; None if nothing did."""
+        """The error of the run, or of its first output that failed; None if there was none."""
         errors = (self.body.get("error"), *(s.get("error") for s in self.body["segments"]))
         return next((str(e) for e in errors if e), None)
 
@@ -84,7 +84,7 @@ class Entry:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the record as plain data, as its file holds it."""
+        """Return the record as plain data, as in its file."""
         own = {
             "format": FORMAT,
             "number": self.number,

@@ -174,13 +174,13 @@ class Step:
 
 @dataclass(frozen=True)
 class History:
-    """Everything that a version was made from. ``steps`` begins with the version itself; each is before those that it was made from."""
+    """Everything that a version was made from. ``steps`` starts with the version itself; each step comes before those it was made from."""
 
     steps: tuple[Step, ...]
 
     @property
     def files(self) -> tuple[Mapping[str, Any], ...]:
-        """The raw files, each once: URI, size, stamp and hash."""
+        """The raw files, each once: URI, size, modification time and hash."""
         found = {
             (f["uri"], f["blake3"], f["stamp"]): f for s in self.steps for files in s.files.values() for f in files
         }
@@ -188,12 +188,12 @@ class History:
 
     @property
     def entries(self) -> tuple[Entry, ...]:
-        """The records on the way, the newest first."""
+        """The records involved, newest first."""
         found = {s.entry.number: s.entry for s in self.steps if s.entry is not None}
         return tuple(found[n] for n in sorted(found, reverse=True))
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the history as plain data."""
+        """Return plain data."""
         return {"steps": [s.to_dict() for s in self.steps], "files": [dict(f) for f in self.files]}
 
     def __str__(self) -> str:
@@ -279,9 +279,10 @@ def history(entries: Sequence[Entry], output: str, version: int | None) -> Histo
 
 @dataclass(frozen=True)
 class Holding:
-    """A version that holds data from a file. ``in_force`` says whether readers see it unless they ask for another one.
+    """A version that contains data from a file.
 
-    ``via`` names the inputs of its run by which the data came; of rows that were kept from the version before, ``earlier version``.
+    ``in_force`` says whether it is the current version. ``via`` names the inputs of its run through which the data came, or ``earlier version`` for
+    rows that were kept from the previous version.
     """
 
     pipeline: str
@@ -295,7 +296,7 @@ class Holding:
     aside: bool = False
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the holding as plain data."""
+        """Return plain data."""
         return {f: getattr(self, f) for f in self.__dataclass_fields__} | {"via": list(self.via)}
 
     def __str__(self) -> str:

@@ -60,11 +60,11 @@ class Ledger:
 
     @property
     def signs(self) -> bool:
-        """Whether records that are appended are signed."""
+        """Whether new records are signed."""
         return self._key is not None
 
     def doubts(self, tip: Tip) -> str | None:
-        """Return what is to be told where records will be signed with another key than the last one was."""
+        """Return a warning if new records will be signed with a key that the last record was not signed with."""
         if self._key is None or tip.blake3 is None or tip.signature in (None, signature_of(tip.blake3, self._key)):
             return None
         return (
@@ -75,7 +75,7 @@ class Ledger:
     # what stands in it
 
     def records(self) -> tuple[Entry, ...]:
-        """Return all records, oldest first; raises StorageError for one that is damaged."""
+        """Return all records, oldest first; raises StorageError if one is damaged."""
         found = []
         for number in self._files.numbers():
             if number not in self._known:
@@ -96,20 +96,20 @@ class Ledger:
 
     @property
     def head(self) -> Head | None:
-        """Number and hash of the last record: kept elsewhere, they show whether records were removed at the end."""
+        """Number and hash of the last record. Keep it elsewhere to detect later whether records were removed at the end."""
         from lazypipe.records.verify import Head
 
         tip = self.tip()
         return None if tip.blake3 is None else Head(tip.number, tip.blake3)
 
     def tip(self) -> Tip:
-        """Return the end of the ledger, whether its last record can be read or not."""
+        """Return the end of the ledger, whether or not its last record can be read."""
         number = self._files.last()
         data = self._files.read(number) if number else None
         return Tip() if data is None else _tip(number, data)
 
     def object(self, entry: Entry) -> dict[str, Any]:
-        """Return what a record names: definition, schemas, lineage.
+        """Return the objects that a record refers to: definition, schemas, lineage.
 
         Raises
         ------
@@ -131,12 +131,12 @@ class Ledger:
     # writing
 
     def append(self, body: Mapping[str, Any], *, time: datetime, tip: Tip | None = None) -> Entry:
-        """Write a record at the end of the chain.
+        """Append a record to the chain.
 
         Parameters
         ----------
         tip
-            Where the end was a moment ago, so that it need not be looked for.
+            The end of the ledger as last seen, so that it need not be looked up.
 
         Raises
         ------
@@ -159,12 +159,12 @@ class Ledger:
         raise StorageError(f"{_TRIES} times another run took the next number", uri=self.uri, fix="run again")
 
     def put_object(self, key: str, content: Callable[[], Mapping[str, Any]], tip: Tip) -> dict[str, str]:
-        """Write an object that records refer to, unless it is there already; return the reference that a record holds.
+        """Store an object that records refer to, if it is not there yet; return the reference for a record.
 
         Parameters
         ----------
         content
-            Called only where it is not there.
+            Called only if the object is not there yet.
         """
         if tip.object is not None and tip.object.get("key") == key:
             return dict(tip.object)
@@ -191,16 +191,16 @@ class Ledger:
         since: datetime | date | str | None = None,
         until: datetime | date | str | None = None,
     ) -> tuple[Entry, ...]:
-        """Return the last record of each run (and replay, rewrite, compaction), oldest first.
+        """Return the last record of each run (and replay, rewrite, compaction, rollback), oldest first.
 
         Parameters
         ----------
         output
-            Only those that wrote or meant to write this output: its name, ``pipeline/name``, or its URI.
+            Only runs that wrote this output, or should have: its name, ``pipeline/name``, or its URI.
         status
-            ``done``, ``gate_failed``, ``error``, ``interrupted``, or ``started``: began, and was never heard of again.
+            ``done``, ``gate_failed``, ``error``, ``interrupted``, or ``started`` (the run never reported an end).
         since, until
-            When the record was written: a datetime, a date, or either in ISO 8601; without a time zone it is UTC.
+            When the record was written: a datetime, a date, or either as ISO 8601 text. Without a time zone it is UTC.
 
         Raises
         ------
@@ -219,7 +219,7 @@ class Ledger:
         output
             The output's URI, name, or ``pipeline/name``.
         version
-            Default: the last.
+            Default: the latest.
 
         Raises
         ------
@@ -231,12 +231,12 @@ class Ledger:
         return history.history(self.records(), output, version)
 
     def containing(self, file: str) -> tuple[Holding, ...]:
-        """Return every version of every output, and of what was put aside, that holds data from a source file.
+        """Return every version of every output and quarantine that contains data from a source file.
 
         Parameters
         ----------
         file
-            The file's URI as runs read it, its path, or the BLAKE3 hash of its content. Files with the same content count.
+            The file's URI as runs read it, its path, or the BLAKE3 hash of its content. Files with the same content count too.
 
         Raises
         ------
@@ -248,7 +248,7 @@ class Ledger:
         return history.containing(self.records(), file)
 
     def as_of(self, moment: datetime | date | str) -> Self:
-        """Return the ledger as it was at a moment: a datetime, a date, or either in ISO 8601; without a time zone it is UTC."""
+        """Return the ledger as it was at a point in time: a datetime, a date, or either as ISO 8601 text. Without a time zone it is UTC."""
         made = type(self)(self.uri, key=self._key, until=_moment(moment))
         made._known = self._known  # noqa: SLF001  # records do not change
         return made
@@ -256,18 +256,17 @@ class Ledger:
     def verify(
         self, head: Head | tuple[int, str] | str | None = None, *, datasets: Iterable[str] = (), data: bool = False
     ) -> Verification:
-        """Check every record: nothing edited, removed, reordered or inserted, and signed with the key, if there is one.
+        """Check that no record was edited, removed, reordered or inserted, and, if there is a key, the signatures.
 
         Parameters
         ----------
         head
-            ``ledger.head`` as it was kept elsewhere, also as the text that it prints as: shows also what was removed at
-            the end.
+            A value of ``ledger.head`` that was kept elsewhere, or its text. Detects records that were removed at the end.
         datasets
-            URIs of datasets, each commit of which must be known.
+            URIs of datasets. Every commit of these must be in the ledger.
         data
-            Whether the data files of these datasets are read too, and compared with the hashes that they were written with. Where no
-            datasets are named, those of all datasets and exports that the ledger knows.
+            Whether to read the data files of these datasets, too, and compare them with the hashes recorded when they were written. If no
+            datasets are given, those of all datasets and exports in the ledger.
 
         Raises
         ------

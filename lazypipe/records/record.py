@@ -39,7 +39,7 @@ class Records:
                 os.replace(f"{target}.tmp", target)
             else:
                 fs, _ = uris.file_system(self.uri)
-                fs.makedirs(self._path, exist_ok=True)
+                uris.make_folder(fs, self._path)
                 fs.pipe_file(target, data)
         except Exception as error:  # any store's own errors: the caller learns which record it was
             raise StorageError(

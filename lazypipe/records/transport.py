@@ -39,7 +39,7 @@ def encoded(event: Event) -> bytes:
 
 
 class FileTransport:
-    r"""Appends events to a local file, one line of JSON each; in an object store, writes a file per event below the URI.
+    r"""Writes OpenLineage events to a local file, one line of JSON each; in an object store, to one file per event below the URI.
 
     Examples
     --------
@@ -57,7 +57,7 @@ class FileTransport:
         self._lock = threading.Lock()
 
     def emit(self, event: Event) -> None:
-        """Append an event; raises StorageError if that cannot be done."""
+        """Append an event; raises StorageError if that fails."""
         if not uris.is_local(self.uri):
             with self._lock:
                 self._left.append(event)
@@ -69,19 +69,19 @@ class FileTransport:
             raise StorageError(what, uri=self.uri, fix="make room, or choose another file") from error
 
     def flush(self) -> None:
-        """Write the events that wait for an object store."""
+        """Write pending events to the object store."""
         with self._lock:
             left, self._left = self._left, []
             for event in left:
                 try:
                     fs, path = uris.file_system(uris.join(self.uri, _name(event)))
-                    fs.makedirs(path.rpartition("/")[0], exist_ok=True)
+                    uris.make_folder(fs, path.rpartition("/")[0])
                     fs.pipe_file(path, encoded(event))
                 except Exception as error:  # any store's own errors
                     self._problems.append(f"{public(self.uri)}: cannot write an OpenLineage event: {first_line(error)}")
 
     def problems(self) -> tuple[str, ...]:
-        """Return what could not be written since it was asked last."""
+        """Return what could not be written since the last call."""
         with self._lock:
             told, self._problems = self._problems, []
         return tuple(told)

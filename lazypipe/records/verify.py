@@ -68,9 +68,11 @@ class Finding:
 
 @dataclass(frozen=True)
 class Verification:
-    """What a check of a ledger found. ``warnings`` are no sign that records were touched: a clock, a run that was killed.
+    """The result of checking a ledger.
 
-    ``data`` is how many data files were read and compared with their hashes; None if that was not asked for. ``signed`` says how many records have a signature; it was checked if a key was given.
+    ``warnings`` do not mean that records were tampered with: a clock that went back, a run that was killed. ``data`` is the number of data files
+    whose hashes were compared; None if that was not requested. ``signed`` is the number of signed records; signatures are checked only with
+    a key.
     """
 
     ledger: str
@@ -84,11 +86,11 @@ class Verification:
 
     @property
     def ok(self) -> bool:
-        """Whether nothing is wrong."""
+        """Whether no problem was found."""
         return not self.problems
 
     def raise_for_status(self) -> None:
-        """Raise StorageError with the first problem, if there is one."""
+        """Raise StorageError with the first problem, if there is any."""
         if self.problems:
             more = f" (and {len(self.problems) - 1} more)" if len(self.problems) > 1 else ""
             raise StorageError(
@@ -98,7 +100,7 @@ class Verification:
             )
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the result as plain data."""
+        """Return plain data."""
         return {
             "ledger": self.ledger,
             "ok": self.ok,

@@ -158,7 +158,7 @@ def _remember(
     text = "".join(json.dumps(c.to_dict() | more, ensure_ascii=False) + "\n" for c in new)
     fs, path = uris.file_system(target)
     try:
-        fs.makedirs(path.rpartition("/")[0], exist_ok=True)
+        uris.make_folder(fs, path.rpartition("/")[0])
         fs.pipe_file(path, text.encode())
     except Exception as error:  # any store's own errors: the caller learns which file it was
         raise StorageError(f"cannot be written: {first_line(error)}", uri=target, fix=_MEND) from error

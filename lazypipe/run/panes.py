@@ -34,12 +34,11 @@ _VACUUMED = "as it was by then: versions before this one are vacuumed"
 
 @dataclass(frozen=True)
 class Pane:
-    """One state of a window: its row in ``version``, None where it was taken away; ``before`` is the row of the pane before.
+    """One state of a window: its row in ``version``, or None if it was removed; ``before`` is the row of the previous pane.
 
-    ``timing`` is ``early`` while the watermark had not passed the window's end, ``on_time`` in the version with which it did, ``late``
-    after that, and None where no source of the output has a watermark. ``came`` and ``went`` are the files that the version was
-    made with and the one before was not, and the other way round; a file that changed is in both. ``rows`` are, by source, the rows in
-    files that came which are in the window now.
+    ``timing`` is ``early`` before the watermark has passed the window's end, ``on_time`` in the version in which it does, ``late`` afterwards, and
+    None if no source of the output has a watermark. ``came`` and ``went`` are the files that this version was made from and the previous one was not,
+    and vice versa; a changed file is in both. ``rows`` are, per source, the rows of the files that came which are now in the window.
     """
 
     number: int
@@ -69,7 +68,7 @@ class WindowHistory:
     panes: tuple[Pane, ...]
 
     def changes(self) -> pl.DataFrame:
-        """Return the panes as retractions and rows: the old row with ``_change`` −1, the new one with +1, in the order of versions."""
+        """Return the panes as retractions and additions: the old row with ``_change`` −1, the new one with +1, in the order of versions."""
         found = []
         for pane in self.panes:
             for row, sign in ((pane.before, -1), (pane.row, 1)):

@@ -43,7 +43,7 @@ _DIGITS = 20
 
 
 class Reader(Protocol):
-    """What can be read on from a position: a log with offsets, a table with a cursor, pages of an API.
+    """A source that can be read on from a position: a log with offsets, a table with a cursor, pages of an API.
 
     Examples
     --------
@@ -56,22 +56,22 @@ class Reader(Protocol):
     """
 
     def read(self, after: Any, /) -> tuple[pl.DataFrame | pl.LazyFrame, Any] | None:
-        """Return the next rows, and the position behind them; None if nothing came.
+        """Return the next rows and the position after them; None if there is nothing new.
 
-        To be asked again for what it was asked for before, as after a crash, and to give the same rows then, or more. It decides how many
-        rows it gives at a time, which are held in memory.
+        It may be called again with an earlier position, for example after a crash, and must then return the same rows, or more. It decides how many
+        rows to return at a time; they are held in memory.
 
         Parameters
         ----------
         after
-            The position that it returned with the rows before, None at the very beginning. Any value that JSON holds: a number, a text, a
-            list, or partitions and their offsets, with text as keys.
+            The position that it returned with the previous rows; None at the very start. Any JSON value: a number, a text, a list, or a mapping from
+            partitions (as text) to offsets.
         """
 
 
 @dataclass(frozen=True)
 class Pulled:
-    """Rows that were pulled for a ``source``: the file that they stand in, how many they are, and the position behind them."""
+    """Rows that were pulled for a ``source``: the file with the rows, their number, and the position after them."""
 
     source: str
     uri: str

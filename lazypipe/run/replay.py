@@ -46,12 +46,12 @@ __all__ = ["ReplayResult", "replay"]
 
 @dataclass(frozen=True)
 class ReplayResult:
-    """What a replay did: rows that moved into the output, that left because the output has their key, that remain.
+    """The result of a replay: rows that moved into the output, that left because the output has their key, and that remain.
 
-    ``version`` is the output's commit with the healed rows, None if there were none; ``report`` what the gate found, None
-    where nothing was in quarantine, or an earlier replay was only finished. ``warnings`` say what is missing in the ledger.
-    ``elsewhere`` are rows that no replay of the output moves: how many the gates of the sources and inner stages that it is made of have put
-    aside (``<name>``), and how many came late to windows (``<stage>__late``).
+    ``version`` is the output's commit with the healed rows, or None if there were none. ``report`` is what the gate found, or None if the quarantine
+    was empty or the replay only completed an earlier one. ``warnings`` say what could not be recorded in the ledger. ``elsewhere`` counts rows that
+    a replay of the output cannot move: those quarantined by gates of the sources and inner stages it is made from (``<name>``), and those too
+    late for their window (``<stage>__late``).
     """
 
     output: str

@@ -31,15 +31,13 @@ _WORST: tuple[Status, ...] = (
 
 @dataclass(frozen=True)
 class SegmentResult:
-    """One segment's outcome. ``version`` is the commit that its output got, None if it got none; ``why`` it had work to do, or none.
+    """The result of one segment.
 
-    One that is ``waiting`` reads a delivery that is not whole yet, as ``why`` says: what was published before stays in force.
-
-    ``rows`` and the gates' reports are those of the whole output, ``written`` are the rows that this run wrote. ``left`` is how many
-    units (files, or parts of a dataset) were there and are left for later runs, where a run may take only so many.
-
-    ``corrupt`` are the files that its sources were read without, where ``on_corrupt`` lets a run go on; ``maintained`` says what was
-    mended of the output's files afterwards. ``incomplete`` are the closed windows that lack something which is expected of them.
+    ``version`` is the commit that its output got, or None. ``why`` says why there was work to do, or none. If the status is ``waiting``, a delivery
+    is incomplete, and what was published before stays in force. ``rows`` and the gate reports describe the whole output; ``written`` are the rows
+    that this run wrote. ``left`` is how many units (files, or parts of a dataset) are left for later runs, if a run was limited. ``corrupt`` are
+    files that ``on_corrupt`` allowed to leave out. ``maintained`` says which maintenance followed. ``incomplete`` are closed windows that lack
+    expected input.
     """
 
     name: str
@@ -67,7 +65,7 @@ class SegmentResult:
 
     @property
     def summary(self) -> str:
-        """What became of it, in one line.
+        """What happened to it, in one line.
 
         Examples
         --------
@@ -83,7 +81,7 @@ class SegmentResult:
 
     @property
     def lineage(self) -> ColumnLineage | None:
-        """The column lineage of the query that ran, in terms of the sources and stages it read; None if none was completed, or with ``audit: off``.
+        """The column lineage of the query that ran, in terms of the sources and stages it read; None if no query completed, or with ``audit: off``.
 
         Raises
         ------
@@ -118,11 +116,11 @@ class SegmentResult:
 
 @dataclass(frozen=True)
 class RunResult:
-    """One run's outcome; ``record`` is the URI of the file that holds it.
+    """The result of one run.
 
-    ``warnings`` say what went wrong beside the run and did not touch its data, such as an event that could not be sent; ``error``
-    what went wrong outside of its segments: with its record in the ledger, or so that it could not begin, in which case it has no record of its own beside the ledger. ``window`` is the range of event time that it was for, None if
-    it was for all.
+    ``record`` is the URI of the file with its record. ``warnings`` are problems that did not affect the data, such as an event that could not be
+    sent. ``error`` is a failure outside the segments: the ledger could not be written, or the run could not start (then there is no record
+    besides the ledger's). ``window`` is the range of event time that the run was restricted to, or None.
     """
 
     run: str
@@ -150,20 +148,20 @@ class RunResult:
 
     @property
     def status(self) -> Status:
-        """The worst of the segments; ``error`` at least if something else went wrong."""
+        """The worst status of the segments; ``error`` if the run itself failed."""
         found: set[Status] = {s.status for s in self.segments} | ({"error"} if self.error else set())
         return _worst(found)
 
     @property
     def exit_code(self) -> int:
-        """0 done, or waiting for a delivery; 1 a gate failed; 2 what was asked for is wrong, so that it did not begin; 3 anything else went wrong."""
+        """0: done, or waiting for a delivery; 1: a gate failed; 2: the request was wrong, so the run did not start; 3: any other failure."""
         if self.error is not None and not self.segments:
             return self.error.exit_code
         return {"done": 0, "unchanged": 0, "waiting": 0, "gate_failed": 1}.get(self.status, 3)
 
     @property
     def overtaken(self) -> bool:
-        """Whether nothing stopped it but another run that committed first: run again, it does what is left to do, if anything is."""
+        """Whether the run only failed because another run committed first. Run again: whatever is left to do is done then."""
         found = [s.error for s in self.segments if s.status == "error"]
         return self.status == "error" and self.error is None and all(isinstance(e, CommitConflict) for e in found)
 
@@ -174,21 +172,21 @@ class RunResult:
 
     @property
     def corrupt(self) -> tuple[CorruptFile, ...]:
-        """The files that were set aside because they cannot be decoded, each once."""
+        """The corrupt files that were set aside, each once."""
         return tuple(dict.fromkeys(c for s in self.segments for c in s.corrupt))
 
     @property
     def left(self) -> int:
-        """How many units are left for later runs, of the output with the most."""
+        """How many units (files, or parts of a dataset) are left for later runs, for the output with the most."""
         return max((s.left for s in self.segments), default=0)
 
     @property
     def commits(self) -> Mapping[str, int]:
-        """The version that each published dataset output got."""
+        """The new version of each dataset output that was published."""
         return {s.output: s.version for s in self.segments if s.output is not None and s.version is not None}
 
     def raise_for_status(self) -> None:
-        """Raise the first error: GateError if a gate failed, or what stopped a segment."""
+        """Raise the first error: GateError if a gate failed, otherwise the error that stopped a segment."""
         for segment in self.segments:
             if segment.error is not None:
                 raise segment.error
@@ -214,7 +212,7 @@ class RunResult:
 
 @dataclass(frozen=True, repr=False)
 class RunResults(Mapping[str, RunResult]):
-    """What became of definitions that ran one after the other: their results by the names of their pipelines, in the order in which they ran.
+    """The results of several definitions, by pipeline name, in the order in which they ran.
 
     Examples
     --------
@@ -246,16 +244,16 @@ class RunResults(Mapping[str, RunResult]):
 
     @property
     def status(self) -> Status:
-        """The worst of them."""
+        """The worst status."""
         return _worst(run.status for run in self.runs.values())
 
     @property
     def exit_code(self) -> int:
-        """The highest of them, but for those that are blocked: why they are, others tell."""
+        """The highest exit code. Blocked definitions do not count: the one that blocks them does."""
         return max((run.exit_code for run in self.runs.values() if run.status != "blocked"), default=0)
 
     def raise_for_status(self) -> None:
-        """Raise the first error of the first that has any."""
+        """Raise the first error of the first definition that has one."""
         for run in self.runs.values():
             run.raise_for_status()
 

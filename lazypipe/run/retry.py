@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import errno
 import random
+import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from lazypipe.errors import CommitConflict
+from lazypipe.storage.reasons import may_pass
 from lazypipe.storage.scan import os_error
 
 __all__ = ["TRIES", "Backoff", "is_transient"]
@@ -35,13 +37,27 @@ _PASSING = frozenset(
         errno.ETIMEDOUT,
     }
 )
+_AWAY = frozenset(
+    {
+        "ClientConnectionError",
+        "ClientPayloadError",
+        "ConnectTimeoutError",
+        "ConnectionClosedError",
+        "EndpointConnectionError",
+        "IncompleteReadError",
+        "ReadTimeoutError",
+        "ResponseStreamingError",
+    }
+)
+"""What clients of stores (botocore, aiohttp) raise where the network is away; they are not imported for it."""
 
 
 @dataclass(frozen=True)
 class Backoff:
-    """Waits that double from ``first`` to ``most`` seconds, each cut short at random so that many do not come at once.
+    """Waiting times between attempts: they double from ``first`` to ``most`` seconds, with random jitter.
 
-    After ``attempts`` failures in a row it is given up.
+    After ``attempts`` failures in a row, no further attempt is made: by default after 12 to 24 minutes, plus the time that the attempts take. A
+    stream that has never been able to look at its sources gives up after five, because its settings may be wrong.
 
     Examples
     --------
@@ -52,10 +68,10 @@ class Backoff:
 
     first: float = 1.0
     most: float = 60.0
-    attempts: int = 5
+    attempts: int = 30
 
     def delay(self, failures: int, rng: random.Random) -> float:
-        """Return how many seconds to wait after so many failures in a row: between half of the wait and all of it."""
+        """Return the seconds to wait after a number of consecutive failures: between half of the full waiting time and all of it."""
         wait = min(self.most, self.first * 2.0 ** min(failures - 1, 64))
         return wait / 2 + rng.random() * wait / 2
 
@@ -69,7 +85,10 @@ def is_transient(error: BaseException) -> bool:
     (True, False)
     """
     return any(
-        isinstance(e, CommitConflict | ConnectionError | TimeoutError) or os_error(e) in _PASSING
+        isinstance(e, CommitConflict | ConnectionError | TimeoutError | socket.gaierror)
+        or os_error(e) in _PASSING
+        or may_pass(str(e))
+        or not _AWAY.isdisjoint(of.__name__ for of in type(e).__mro__)
         for e in _causes(error)
     )
 

@@ -37,35 +37,39 @@ __all__ = ["OnGateFailure", "Stream"]
 
 OnGateFailure = Literal["stop", "continue"]
 _File = tuple[str, str, int | None, str | None]
+_AT_FIRST = 5
+"""Failures in a row that are enough for a stream that has never got to look at what is there."""
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 @dataclass
 class Stream:
-    """Micro-batches, as an iterator over their results; it ends when it is stopped, or cannot go on.
+    """Micro-batches, as an iterator over their results. It ends when it is stopped, or when it cannot continue.
 
-    A batch that failed for good is the last result. What fails before a batch has begun is raised.
+    If a batch fails permanently, its result is the last one. An error before a batch has started is raised.
 
     Parameters
     ----------
     compile
-        Compiles the definition for a moment: once per batch, so that what files look like by then is checked, and followed.
+        Compiles the definition for a point in time. It is called for each batch, so files are checked as they are by then.
     run
-        Runs a batch at a moment.
+        Runs a batch.
     trigger
-        When batches begin.
+        When batches start.
     on_gate_failure
-        ``stop``: the stream ends with the result; ``continue``: the batch is tried again when something else has come.
+        ``stop``: a failed gate ends the stream; ``continue``: the batch is tried again when something else has arrived.
     backoff, rng
         How long to wait after failures that may pass.
     clock
-        Tells the time.
+        Returns the time.
     sleep
-        Waits for so many seconds. Default: until then, or until ``stop`` is called.
+        Waits for a number of seconds. Default: until then, or until ``stop`` is called.
     bound
-        What batches take, as far as that depends on when files were written: others are no reason to begin one.
+        Which files batches take, by when they were written. Other files start no batch.
     pull
-        Has what is no file become files; returns what came. There may be more where something did.
+        Stores new rows of brokers, databases and APIs as files, and returns what came. If something came, there may be more.
+    on_retry
+        Called with an error that occurred before a batch had started, and the seconds until the next attempt.
     """
 
     compile: Callable[[datetime], CompiledPipeline]
@@ -78,6 +82,7 @@ class Stream:
     sleep: Callable[[float], object] | None = None
     bound: Bound = UNBOUND
     pull: Callable[[], Sized] = tuple
+    on_retry: Callable[[LazypipeError, float], object] = field(default_factory=lambda: lambda *_: None)
     _stopped: threading.Event = field(default_factory=threading.Event, repr=False)
     _counts: dict[Came, int] = field(default_factory=dict, repr=False)
     _since: datetime | None = field(default=None, repr=False)
@@ -89,14 +94,14 @@ class Stream:
     _exported: Mapping[str, object] | None = field(default=None, repr=False)
 
     def stop(self) -> None:
-        """Have the stream end after the batch that is running, or at once if none is; may be called from any thread."""
+        """End the stream after the current batch, or at once if none is running. Can be called from any thread."""
         self._stopped.set()
 
     @contextmanager
     def until_signalled(self, leave: Callable[[int], object] = os._exit) -> Iterator[Stream]:
-        """Stop at SIGTERM or SIGINT as ``stop`` does; a second one ends the process at once, which no run is harmed by.
+        """Stop at SIGTERM or SIGINT, like ``stop``. A second signal ends the process at once, which is safe at any time.
 
-        To be entered in the main thread. ``leave`` ends the process, with an exit code.
+        Must be entered in the main thread. ``leave`` ends the process with an exit code.
         """
         reading, writing = socket.socketpair()
         writing.settimeout(0)
@@ -126,7 +131,7 @@ class Stream:
 
     def __iter__(self) -> Iterator[RunResult]:
         """Run batch after batch."""
-        failures, plan = 0, None
+        failures, plan, most = 0, None, min(self.backoff.attempts, _AT_FIRST)
         while not self._stopped.is_set():
             began = self.clock()
             try:
@@ -134,7 +139,9 @@ class Stream:
                 # what is looked for is what was compiled for the last batch: schemas matter when there is something to read
                 plan = self.compile(began) if plan is None else plan
                 look = _Look(plan, began, self._corrupt, self._times)
-                if not self._is_due(look):
+                due = self._is_due(look)
+                most = self.backoff.attempts
+                if not due:
                     failures = 0
                     if came:
                         continue
@@ -146,14 +153,16 @@ class Stream:
                 result = self.run(plan, began)
             except LazypipeError as error:
                 failures, plan = failures + 1, None
-                if not is_transient(error) or failures >= self.backoff.attempts:
+                if not is_transient(error) or failures >= most:
                     raise
-                self._pause(self.backoff.delay(failures, self.rng))
+                wait = self.backoff.delay(failures, self.rng)
+                self.on_retry(error, wait)
+                self._pause(wait)
                 continue
             yield result
             if result.status == "error":
                 failures += 1
-                if not _may_pass(result) or failures >= self.backoff.attempts:
+                if not _may_pass(result) or failures >= most:
                     return
                 self._pause(self.backoff.delay(failures, self.rng))
                 continue

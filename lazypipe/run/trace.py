@@ -57,10 +57,10 @@ _ANY = (1 << _ROW_BITS) - 1
 
 @dataclass(frozen=True)
 class Traced:
-    """What one source had in a row: the rows that made it, with their file and their number in it.
+    """The rows of one source that made the traced row, with their file and row number; ``files`` are the files of these rows.
 
-    ``rows`` is None where any row of the source may have had a part; ``files`` are those that the rows stand in. The first two columns
-    of ``rows`` are ``_lazypipe_file`` and ``_lazypipe_row``, with a ``_`` behind them where the source itself has such columns.
+    ``rows`` is None if any row of the source may have contributed. The first two columns of ``rows`` are ``_lazypipe_file`` and
+    ``_lazypipe_row``, followed by ``_`` if the source itself has columns of these names.
     """
 
     source: str
@@ -70,12 +70,12 @@ class Traced:
 
 @dataclass(frozen=True)
 class Trace:
-    """Where rows of an output come from, or, ``of_source``, which rows of a source have a key: all of them, whatever becomes of them.
+    """Where rows of an output come from, or (``of_source``) which rows of a source have a key.
 
-    ``rows`` are the rows of the key as the sources give them now, ``published`` as they stand in the output's last commit
-    (None if there is none), or in a ``version`` that was asked for: with a ``mode`` by which rows with the same key become one, or several, not all of
-    those that the sources give, and perhaps with columns of its own. ``reasons`` says which steps could not tell rows apart; then more is
-    named than had a part; and which files that version was made of are not what they were.
+    ``rows`` are the rows with the key as computed from the sources now. ``published`` are these rows in the output's last commit, or in the requested
+    ``version``; None if there is no commit. If the output has a ``mode`` that combines or repeats rows with the same key, these are not the same
+    rows, and may have additional columns. ``reasons`` says which steps could not tell rows apart (then more rows are named than contributed),
+    and which files have changed since the requested version.
     """
 
     output: str
@@ -91,12 +91,12 @@ class Trace:
 
     @property
     def exact(self) -> bool:
-        """Whether just those rows are named that made the row."""
+        """Whether exactly the contributing rows are named."""
         return not self.reasons
 
     @property
     def is_current(self) -> bool:
-        """Whether the sources still give what was published: if not, they or the definition have changed since."""
+        """Whether the sources still give what was published; if not, they or the definition have changed since."""
         if self.published is None:
             return self.of_source
         if self._is_merged:
@@ -115,7 +115,7 @@ class Trace:
         return self.mode not in ("replace", "append")
 
     def to_dict(self, limit: int = 20) -> dict[str, Any]:
-        """Return all as plain data, at most ``limit`` rows of each source; personal data is not shown."""
+        """Return plain data, with at most ``limit`` rows of each source and personal data masked."""
         return {
             "output": self.output,
             **({} if self.version is None else {"version": self.version}),
@@ -136,7 +136,7 @@ class Trace:
         }
 
     def to_markdown(self, limit: int = 20) -> str:
-        """Return all as a text to read; personal data is not shown."""
+        """Return a report, with at most ``limit`` rows of each source and personal data masked."""
         said = self.to_dict(limit)
         key = ", ".join(f"{k} = {v}" for k, v in said["key"].items())
         of = "" if self.version is None else f" version {self.version}"

@@ -14,18 +14,18 @@ __all__ = ["Trigger"]
 
 @dataclass(frozen=True)
 class Trigger:
-    """When the next micro-batch begins.
+    """When the next micro-batch starts.
 
     Parameters
     ----------
     every
-        How often is looked whether anything came: a duration such as ``10s``.
+        How often to check for new input, such as ``10s``.
     files, rows
-        A batch begins when so many new files (or parts of a dataset), or rows, are there. Default: with the first one.
+        Start a batch only when this many new files (or parts of a dataset), or rows, are there. Default: with the first one.
     or_after
-        But not later than this after the first of them was seen. Default: however long that takes.
+        Start it at the latest this long after the first of them was seen. Default: no limit.
     once
-        Whether the stream ends when all that is there has been taken in.
+        Whether to end the stream when everything that is there has been processed.
 
     Raises
     ------
@@ -60,16 +60,16 @@ class Trigger:
 
     @property
     def gathers(self) -> bool:
-        """Whether one new file alone may not begin a batch."""
+        """Whether batches wait for more than one new file."""
         return self.files is not None or self.rows is not None
 
     @property
     def interval(self) -> timedelta:
-        """How often is looked."""
+        """How often to check."""
         return _duration("every", self.every)
 
     def is_due(self, files: int, rows: int, since: timedelta) -> bool:
-        """Whether a batch begins with so many new files and rows, of which the first was seen so long ago."""
+        """Whether a batch starts, given the number of new files and rows and the time since the first of them was seen."""
         if not self.gathers:
             return True
         enough = (self.files is not None and files >= self.files) or (self.rows is not None and rows >= self.rows)

@@ -138,7 +138,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Arguments):
         return _plain(value.to_step().to_dict())
     if isinstance(value, Mapping):
-        return {k: _plain(v) for k, v in value.items()}
+        return {str(k): _plain(v) for k, v in value.items()}  # keys are text, as in YAML
     if isinstance(value, list | tuple | range):
         return [_plain(v) for v in value]
     if isinstance(value, date | time):

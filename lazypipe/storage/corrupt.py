@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import zlib
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from itertools import chain
@@ -19,11 +19,12 @@ import polars as pl
 
 from lazypipe.errors import SourceError
 from lazypipe.storage import uri as uris
+from lazypipe.storage.documents import document
 from lazypipe.storage.files import FileInfo
 from lazypipe.storage.formats import FORMATS, TEXT_FORMATS, TYPED_FORMATS
+from lazypipe.storage.reasons import is_of_store
 from lazypipe.storage.scan import Reader, cannot_read, is_engine_error, os_error
 from lazypipe.storage.text.by_row import TEXT, untold
-from lazypipe.storage.text.header import document
 from lazypipe.storage.text.lines import bad_line, refuse_short_rows
 
 __all__ = ["CorruptFile", "OnCorrupt", "damaged", "in_parallel", "is_damage", "preflight"]
@@ -37,8 +38,6 @@ _HEAD = 4096
 _AT_ONCE, _TURNS = 8, 32
 _NO_BYTES = "the file is empty (0 bytes)"
 _FETCHING = (FileNotFoundError, PermissionError, ConnectionError, TimeoutError, IsADirectoryError)
-_STORES = ("Generic ", "object-store", "object store", "status code", "error sending request", "client error")
-"""Words of Polars' readers of remote stores: what they could not fetch."""
 
 
 @dataclass(frozen=True)
@@ -120,9 +119,10 @@ def _magic(file: FileInfo, reader: Reader) -> str | None:
         form = FORMATS[reader.format]
         magic = form.magic
         if not magic:
-            return _text(file, head, header=_has_header(reader), known=reader.declared)
+            return _text(file, head, reader)
         if not head.startswith(magic):
-            return f"the file does not begin as {form.name} does"
+            other = document(head.decode("utf-8", "replace"), reader.format)
+            return f"the file does not begin as {form.name} does" if other is None else other[0]
         if not handle.random:
             return None
         if handle.read_at(max(0, handle.size() - len(magic)), len(magic)) != magic or handle.size() < 2 * len(magic):
@@ -132,13 +132,7 @@ def _magic(file: FileInfo, reader: Reader) -> str | None:
     return None
 
 
-def _has_header(reader: Reader) -> bool:
-    """Whether the first line of a file is names of columns."""
-    options = reader.csv_options if reader.format == "csv" else {"has_header": False}
-    return options.get("has_header", True) and not options.get("skip_rows")
-
-
-def _text(file: FileInfo, head: bytes, *, header: bool, known: Collection[str]) -> str | None:
+def _text(file: FileInfo, head: bytes, reader: Reader) -> str | None:
     if not head:
         return _NO_BYTES  # the protocol did not tell the size
     name = file.uri.split("::", maxsplit=1)[0].lower()
@@ -148,13 +142,20 @@ def _text(file: FileInfo, head: bytes, *, header: bool, known: Collection[str]) 
     if head.startswith(tuple(magic for magic, _ in _PACKED.values())):
         return None
     line = head.partition(b"\n")[0]
-    # lines of NDJSON are JSON, which no more begins as the others do
-    first = line.decode("utf-8", "replace").strip()
-    if header and first not in known and (other := document(head.decode("utf-8", "replace"))) is not None:
-        return f"the file is {other}, and not CSV"
+    if _may_show(line, reader) and (other := document(head.decode("utf-8", "replace"), reader.format)) is not None:
+        return other[0]
     if b"\0" in line or not _is_utf8(line, whole=len(line) < len(head)):
         return "the file does not begin with UTF-8 text"
     return None
+
+
+def _may_show(line: bytes, reader: Reader) -> bool:
+    """Whether the first line of a text can show that it is something else: in CSV it may be a cell, or a name that was meant."""
+    if reader.format != "csv":
+        return True
+    options = reader.csv_options
+    first = line.decode("utf-8", "replace").strip()
+    return options.get("has_header", True) and not options.get("skip_rows") and first not in reader.declared
 
 
 def _is_utf8(line: bytes, *, whole: bool) -> bool:
@@ -183,7 +184,7 @@ def is_damage(error: BaseException) -> bool:
         return True  # said by ourselves, of what was read
     if isinstance(error, _FETCHING) or os_error(error) is not None:
         return False
-    return (is_engine_error(error) and not any(word in str(error) for word in _STORES)) or isinstance(
+    return (is_engine_error(error) and not is_of_store(str(error))) or isinstance(
         error, EOFError | ValueError | zlib.error | BadZipFile | TarError
     )
 

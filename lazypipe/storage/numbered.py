@@ -177,7 +177,8 @@ class NumberedFiles:
                 if uris.is_local(self.uri):
                     with open(f"{self._path}/{name}", "rb") as file:
                         return file.read()
-                return bytes(self._fs.cat_file(f"{self._path}/{name}"))
+                # as a range: for a whole file a client may ask how long it is, or know of none by a listing that is older than it
+                return bytes(self._fs.cat_file(f"{self._path}/{name}", start=0))
             except (FileNotFoundError, NotADirectoryError):
                 return None
 
@@ -198,7 +199,7 @@ class NumberedFiles:
         path = f"{self._path}/{name}"
         folder = path.rpartition("/")[0]
         if not uris.is_local(self.uri):
-            self._fs.makedirs(folder, exist_ok=True)
+            uris.make_folder(self._fs, folder)
             with _IN_THIS_PROCESS:
                 self._fs.pipe_file(path, data, mode="create")
             return

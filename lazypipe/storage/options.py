@@ -6,8 +6,10 @@ Definitions may use either's names, or both; each gets its own, and none of the 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
+
+from lazypipe.errors import StorageError
 
 __all__ = ["for_fsspec", "for_polars"]
 
@@ -44,23 +46,35 @@ _PAIRS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
 }
 """Protocol → fsspec's name of a setting → Polars' names of it, the one that is written first."""
 
+_NUMBERS: Mapping[str, Callable[[str], float]] = {
+    **dict.fromkeys(
+        (
+            "file_cache_ttl",
+            "max_retries",
+            "retry_timeout_ms",
+            "retry_init_backoff_ms",
+            "retry_max_backoff_ms",
+            *(f"rate_{way}_{what}" for way in ("read", "write") for what in ("init", "floor", "ceiling")),
+        ),
+        int,
+    ),
+    "retry_base_multiplier": float,
+}
+"""Settings of Polars' own client that it takes as numbers only; all others are texts."""
+
 _CLIENT = frozenset(
     {
+        *_NUMBERS,
         "allow_http",
         "allow_invalid_certificates",
         "connect_timeout",
         "http1_only",
         "http2_only",
-        "max_retries",
         "pool_idle_timeout",
         "pool_max_idle_per_host",
         "proxy_ca_certificate",
         "proxy_excludes",
         "proxy_url",
-        "retry_base_multiplier",
-        "retry_init_backoff_ms",
-        "retry_max_backoff_ms",
-        "retry_timeout_ms",
         "timeout",
         "user_agent",
         "virtual_hosted_style_request",
@@ -96,15 +110,20 @@ def for_fsspec(protocol: str, options: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def for_polars(protocol: str, options: Mapping[str, Any]) -> dict[str, str] | None:
-    """Return options as Polars takes them, whose values are texts; None if there are none.
+def for_polars(protocol: str, options: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return options as Polars takes them, texts but for a few that are numbers; None if there are none.
+
+    Raises
+    ------
+    StorageError
+        If something else stands where Polars takes a number.
 
     Examples
     --------
-    >>> for_polars("s3", {"key": "k", "client_kwargs": {"region_name": "eu-1"}, "anon": True})
-    {'aws_access_key_id': 'k', 'aws_region': 'eu-1', 'aws_skip_signature': 'true'}
+    >>> for_polars("s3", {"key": "k", "client_kwargs": {"region_name": "eu-1"}, "anon": True, "max_retries": "3"})
+    {'max_retries': 3, 'aws_access_key_id': 'k', 'aws_region': 'eu-1', 'aws_skip_signature': 'true'}
     """
-    found = {n: _text(v) for n, v in options.items() if isinstance(v, str | bool | int | float)}
+    found = {n: _value(n, v) for n, v in options.items() if isinstance(v, str | bool | int | float)}
     for own, (first, *others) in _PAIRS.get(protocol, {}).items():
         outer, _, inner = own.rpartition(".")
         value = options.get(outer, {}).get(inner) if outer else options.get(own)
@@ -113,6 +132,18 @@ def for_polars(protocol: str, options: Mapping[str, Any]) -> dict[str, str] | No
         elif value is not None and own != first:
             found.pop(own, None)
     return found or None
+
+
+def _value(name: str, value: object) -> str | float:
+    """Return the value of a setting: a definition, or a command line, may give a number as text."""
+    number = _NUMBERS.get(name)
+    if number is None:
+        return _text(value)
+    try:
+        return number(_text(value))
+    except ValueError:
+        what = f"storage_options: {name} is {value!r}"
+        raise StorageError(what, fix=f"give a {'whole ' * (number is int)}number") from None
 
 
 def _text(value: object) -> str:

@@ -6,12 +6,44 @@ import re
 
 from lazypipe.spec.words import type_name
 
-__all__ = ["AGAIN", "MASKED", "grouped", "in_plain_words", "says_thousands", "too_narrow"]
+__all__ = ["AGAIN", "MASKED", "grouped", "in_plain_words", "is_of_store", "may_pass", "says_thousands", "too_narrow"]
 
 MASKED = "***"
+"""What stands in messages for personal data."""
 AGAIN = "deliver it again, or say on_corrupt: quarantine_file or skip"
 """What to do about a file that is damaged as a whole: there is nothing in it to mend by hand."""
-"""What stands in messages for personal data."""
+
+_STORES = ("Generic ", "object-store", "object store", "status code", "error sending request", "client error")
+"""Words of Polars' clients of remote stores: what they could not fetch, or write."""
+_PASSING = re.compile(
+    r"status code: (?:408|429|5\d\d)\b|error sending request|error decoding response body|body error|timed out"
+)
+"""Of those, what a store that is busy and a network that is away are told by."""
+_OF_CLIENT = re.compile(r":? +\(path: [^()]*\)$")
+"""What stands behind such a reason: the first URI that the client was made for, which may be that of another file."""
+
+
+def is_of_store(reason: str) -> bool:
+    """Whether a reason is that of a client of a remote store, whatever the file holds.
+
+    Examples
+    --------
+    >>> is_of_store("object-store error: Generic S3 error: HTTP error: request or response body error"), is_of_store("a quote is not closed")
+    (True, False)
+    """
+    return any(word in reason for word in _STORES)
+
+
+def may_pass(reason: str) -> bool:
+    """Whether a store was busy, or could not be reached: it may be there the next time.
+
+    Examples
+    --------
+    >>> may_pass("object-store error: Generic S3 error: … Server returned non-2xx status code: 503 Service Unavailable"), may_pass("503")
+    (True, False)
+    """
+    return is_of_store(reason) and _PASSING.search(reason) is not None
+
 
 _READINGS = (
     (
@@ -117,6 +149,8 @@ def in_plain_words(reason: str, *, masked: bool = False) -> str:
     >>> in_plain_words("cannot make 'abc' out"), in_plain_words("cannot make 'abc' out", masked=True)
     ("cannot make 'abc' out", 'cannot make *** out')
     """
+    if is_of_store(reason):
+        reason = _OF_CLIENT.sub("", reason)
     for pattern, words in _READINGS:
         if found := re.fullmatch(pattern, reason, re.DOTALL):
             told = words.replace("{1!r}", MASKED) if masked else words

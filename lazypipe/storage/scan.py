@@ -6,7 +6,7 @@ import io
 import itertools
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from errno import EACCES, EPERM
 from typing import Any
@@ -17,11 +17,12 @@ from lazypipe.errors import SourceError, first_line
 from lazypipe.spec.model import NOTHING
 from lazypipe.storage import hive
 from lazypipe.storage import uri as uris
+from lazypipe.storage.documents import document
 from lazypipe.storage.external.blocks import Csv, text_format
 from lazypipe.storage.files import FileInfo
 from lazypipe.storage.formats import FORMATS, INFER_ROWS, TEXT_FORMATS, TYPED_FORMATS
 from lazypipe.storage.parquet.row_groups import RowPlaces
-from lazypipe.storage.reasons import AGAIN, grouped, in_plain_words, is_packing, too_narrow
+from lazypipe.storage.reasons import AGAIN, grouped, in_plain_words, is_of_store, is_packing, too_narrow
 from lazypipe.storage.text.by_row import COLUMNS, TEXT, BrokenText
 from lazypipe.storage.text.cells import Marks
 from lazypipe.storage.text.header import refuse_misread
@@ -43,6 +44,7 @@ _CSV_OPTIONS = {
 }
 _OS_ERROR = re.compile(r"([^:\s][^:]*) \(os error (\d+)\)")
 _INFER_DATES = 100
+_BEGIN = 512
 
 
 def is_engine_error(error: BaseException) -> bool:
@@ -379,10 +381,22 @@ class Reader:
                 f"declare a type in contract that holds it, in the place of {narrow}: text shows no widths, so evolve follows none"
             )
         fix = fixes.get(self.format, AGAIN)
+        if is_of_store(reason):
+            return SourceError(f"cannot be read: {told}", uri=file.uri, fix="check rights and network")
         if (number := os_error(error)) is not None:  # the content is not known to be wrong
             may_not = number in (EACCES, EPERM)
             fix = "give the user that runs it the right to read the file" if may_not else "mend the cause and run again"
+        elif self.format != "csv" and (other := document(self.begin(file), self.format)) is not None:
+            return SourceError(other[0], uri=file.uri, fix=other[1])  # of CSV, the header is looked at
         return SourceError(f"is not readable as {self.format}: {told}", uri=file.uri, fix=fix)
+
+    def begin(self, file: FileInfo) -> str:
+        """Return how a file begins; nothing if that cannot be read either."""
+        from lazypipe.storage.external.files import open_handle
+
+        with suppress(Exception), closing(open_handle(file.uri, self.storage_options)) as handle:
+            return handle.file.read(_BEGIN).decode("utf-8", "replace")
+        return ""
 
     def told(self, error: BaseException) -> str:
         """Return why a file could not be read, in plain words."""

@@ -245,7 +245,7 @@ class DatasetSink:
                 self._begin(path)
                 if native:
                     return path
-                fs.makedirs(f"{root}/{path}".rsplit("/", 1)[0], exist_ok=True)
+                uris.make_folder(fs, f"{root}/{path}".rsplit("/", 1)[0])
                 opened[path] = _Counting(fs.open(f"{root}/{path}", "wb"))
                 return opened[path]
 
@@ -296,7 +296,7 @@ class DatasetSink:
         def create(keys: pl.DataFrame, index: int) -> tuple[str, Any]:
             path = self._path(keys, index)
             self._begin(path)
-            fs.makedirs(f"{root}/{path}".rsplit("/", 1)[0], exist_ok=True)
+            uris.make_folder(fs, f"{root}/{path}".rsplit("/", 1)[0])
             return path, fs.open(f"{root}/{path}", "wb")
 
         writer = BatchWriter(layout, frame.collect_schema(), self.partition_by, create, self.uri, self.most_rows)
@@ -420,7 +420,7 @@ class ExportSink:
         else:
             fs, path = uris.file_system(self.staged, self.storage_options)
             if folder := path.rpartition("/")[0]:
-                fs.makedirs(folder, exist_ok=True)
+                uris.make_folder(fs, folder)
             target = _Counting(fs.open(path, "wb"))
         try:
             with Flushing() if uris.is_local(self.uri) else nullcontext() as flushing:

@@ -24,6 +24,7 @@ __all__ = [
     "is_local",
     "is_native",
     "join",
+    "make_folder",
     "place",
     "polars_options",
     "protocol",
@@ -35,6 +36,8 @@ _PROTOCOL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+(?=::|://)")
 
 NATIVE = frozenset({"", "file", "s3", "s3a", "gs", "gcs", "az", "azure", "adl", "abfs", "abfss", "http", "https", "hf"})
 """Protocols that Polars reads itself, with its own range requests."""
+_OBJECTS = NATIVE - {"", "file", "http", "https", "hf"}
+"""Those of object stores."""
 
 
 _SURE, _WORD = 6, 4
@@ -167,7 +170,7 @@ def is_native(uri: str) -> bool:
     return protocol(uri) in NATIVE and not _is_chain(uri)
 
 
-def polars_options(uri: str, options: Mapping[str, Any] | None) -> dict[str, str] | None:
+def polars_options(uri: str, options: Mapping[str, Any] | None) -> dict[str, Any] | None:
     """Return the options of a storage as Polars takes them for a URI."""
     return for_polars(protocol(uri), options or {})
 
@@ -271,6 +274,16 @@ def file_system(uri: str, options: Mapping[str, Any] | None = None) -> tuple[fss
     fs, path = fsspec.core.url_to_fs(uri, **how)
     fs.invalidate_cache()
     return fs, str(path)
+
+
+def make_folder(fs: fsspec.AbstractFileSystem, path: str) -> None:
+    """Make a folder, where the file system has such.
+
+    Object stores have none. Their clients would ask for the bucket each time, and make one that a URI names by mistake.
+    """
+    names = (fs.protocol,) if isinstance(fs.protocol, str) else fs.protocol
+    if _OBJECTS.isdisjoint(names):
+        fs.makedirs(path, exist_ok=True)
 
 
 @contextmanager

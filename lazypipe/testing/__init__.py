@@ -1,4 +1,4 @@
-"""Helpers for tests of pipelines: made-up rows with known faults, deliveries of them, and a file system that fails when it is told to."""
+"""Helpers for testing pipelines: synthetic rows with known faults, deliveries, and a file system that fails on demand."""
 
 from lazypipe.testing.faults import Faults, faulty
 from lazypipe.testing.synthetic import make_orders, order_rules, violate, write_deliveries

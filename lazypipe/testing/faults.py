@@ -24,9 +24,9 @@ Call = Literal["list", "open", "read", "write", "close", "create", "move", "dele
 
 @dataclass
 class Faults:
-    """What the calls to a faulty file system were, and which of them fail.
+    """The calls to a faulty file system, and which of them should fail.
 
-    ``calls`` counts calls by kind, ``bytes`` what was read and written, ``paths`` names the files that were opened to read.
+    ``calls`` counts calls by kind, ``bytes`` the bytes read and written, ``paths`` how often each file was opened for reading.
     """
 
     uri: str
@@ -38,7 +38,7 @@ class Faults:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def fail(self, call: Call, error: BaseException, *, nth: int = 1, forever: bool = False) -> None:
-        """Have the ``nth`` call of a kind from now on raise ``error``; with ``forever`` all that follow it too."""
+        """Make the ``nth`` call of a kind from now on raise ``error``; with ``forever`` all later ones too."""
         if call not in get_args(Call):
             msg = f"unknown kind of call {call!r}; known: {', '.join(get_args(Call))}"
             raise ValueError(msg)
@@ -48,13 +48,13 @@ class Faults:
                 self._always[call] = error
 
     def mend(self) -> None:
-        """Let all calls succeed from now on, and count from nothing."""
+        """Let all calls succeed from now on, and reset the counts."""
         with self._lock:
             for part in (self._plans, self._always, self.calls, self.bytes, self.paths):
                 part.clear()
 
     def note(self, call: Call, size: int = 0) -> None:
-        """Count a call, and raise what was planned for it."""
+        """Count a call, and raise the error that was planned for it."""
         with self._lock:
             self.calls[call] += 1
             number = self.calls[call]
@@ -68,12 +68,12 @@ class Faults:
 
 @contextmanager
 def faulty(wrapped: fsspec.AbstractFileSystem | None = None, *, protocol: str = "faulty") -> Iterator[Faults]:
-    """Make a file system for ``faulty://…`` URIs that passes calls on to another one, unless they are to fail.
+    """Create a file system for ``faulty://…`` URIs that passes calls on to another one, except those that should fail.
 
     Parameters
     ----------
     wrapped
-        Where the files are. Default: memory of its own, which is empty.
+        The file system with the files. Default: a new, empty one in memory.
 
     Examples
     --------

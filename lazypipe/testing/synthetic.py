@@ -54,7 +54,7 @@ Ints = TypeVar("Ints", pl.Expr, pl.Series)
 
 
 def order_rules(action: str = "quarantine") -> list[dict[str, Any]]:
-    """Return the eight rules of orders, as a gate writes them; ``make_orders`` knows them by their ids.
+    """Return the eight rules for orders, as written in a gate; ``make_orders`` uses their ids.
 
     Examples
     --------
@@ -85,23 +85,23 @@ def make_orders(
     since: datetime = SINCE,
     overlap: bool = False,
 ) -> pl.DataFrame:
-    """Make orders of which exactly ``bad[id]`` violate the rule of that id in ``order_rules``, and all others none.
+    """Create orders of which exactly ``bad[id]`` rows violate the rule ``id`` of ``order_rules``, and none violates any other.
 
-    The columns are ``order_id`` (Int64, from ``start`` on), ``email``, ``country``, ``amount`` (Float64, two decimals),
-    ``quantity`` (Int32), ``status``, ``event_time`` (about one order a second from ``since`` on) and ``updated_at``
-    (within a day after it). Only a bad ``email`` is null. Nothing depends on the machine or on Polars' own hashes.
+    The columns are ``order_id`` (Int64, starting at ``start``), ``email``, ``country``, ``amount`` (Float64, two decimals), ``quantity`` (Int32),
+    ``status``, ``event_time`` (about one order per second, starting at ``since``) and ``updated_at`` (within a day after it). Only a bad ``email``
+    can be null. The result does not depend on the machine, or on the hash functions of Polars.
 
     Parameters
     ----------
     rows
-        How many. A row without a fault depends on ``seed`` and its ``order_id`` alone, so that deliveries follow one
-        another: ``make_orders(5)`` and ``make_orders(5, start=5)`` together are ``make_orders(10)``.
+        How many. A row without a fault depends only on ``seed`` and its ``order_id``, so deliveries continue each other: ``make_orders(5)``
+        and ``make_orders(5, start=5)`` together equal ``make_orders(10)``.
     bad
-        Rule id → rows that violate it, scattered over the frame. Every row of a repeated key violates ``unique:order_id``,
-        so that this is 0 or at least 2: twelve are six pairs of rows with the same ``order_id``.
+        Rule id → number of rows that violate it, scattered over the frame. Every row of a repeated key violates ``unique:order_id``, so its number is
+        0 or at least 2: twelve are six pairs of rows with the same ``order_id``.
     overlap
-        Default: a bad row violates one rule. Otherwise rules share bad rows as far as they can (an ``email`` cannot be null
-        and malformed): then the bad rows are as many as the greatest of the counts, those of ``email`` added up.
+        Default: each bad row violates one rule. Otherwise rules share bad rows as far as possible (an ``email`` cannot be both null and malformed);
+        there are then as many bad rows as the largest of the counts, with those of ``email`` added up.
 
     Raises
     ------
@@ -247,10 +247,9 @@ def write_deliveries(
     format: Format = "parquet",  # noqa: A002  # the definition's word
     name: str = "part",
 ) -> list[Path]:
-    """Write a frame as files of as many rows each, in order; return their paths.
+    """Write a frame as several files with equal numbers of rows, in order; return their paths.
 
-    The folder is made if there is none; files of the same names are written over. Where there are fewer rows than files,
-    the last files have none.
+    The folder is created if needed; existing files of the same names are overwritten. If there are fewer rows than files, the last files are empty.
 
     Raises
     ------
@@ -302,19 +301,18 @@ def violate(
     now: datetime | None = None,
     **others: pl.DataFrame,
 ) -> pl.DataFrame:
-    """Put faults into a frame that has none: exactly ``counts[id]`` rows violate the rule of that id, and one rule each.
+    """Add faults to a frame without any: exactly ``counts[id]`` rows then violate the rule ``id``, and each of them only that rule.
 
-    It serves every rule that one changed value can violate, also expressions and functions of one's own: values likely to
-    be wrong (null, empty, out of bounds, like another column's) are tried in rows taken at random, and one is kept that
-    violates this rule and no other. Keys are copied from one row to another. The other rows and all other values stay as
-    they are, in their order.
+    It works for every rule that can be violated by changing one value, including expressions and custom functions: values that are likely to be
+    wrong (null, empty, out of bounds, copied from another column) are tried in random rows, and one that violates only this rule is kept. Keys
+    are copied from one row to another. All other rows and values, and the order of rows, stay the same.
 
     Parameters
     ----------
     counts
-        Rule id (as in the report of ``check``) → rows that are to violate it.
+        Rule id (as in the report of ``check``) → number of rows that should violate it.
     params, now, others
-        As for ``check``: parameters, the clock, and the frames that rules refer to.
+        As for ``check``: parameters, the clock, and frames that rules refer to.
 
     Raises
     ------

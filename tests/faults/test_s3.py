@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-import http.client
 import json
+import re
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from datetime import timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import polars as pl
 import pytest
 from moto.server import ThreadedMotoServer
-from s3fs import S3FileSystem
 
 import lazypipe as lp
 from lazypipe.__main__ import main
+from lazypipe.errors import SourceError
+from lazypipe.run.retry import is_transient
 from lazypipe.storage import uri as uris
 from lazypipe.storage.numbered import NumberedFiles
+from tests.faults.between import DROPPED, LOST, Asked, Between, Fate, between
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +54,8 @@ def options(server: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
 @pytest.fixture
 def bucket(options: dict[str, Any], request: pytest.FixtureRequest) -> str:
-    name = "".join(c if c.isalnum() else "-" for c in request.node.name.lower()).strip("-")[:60]
+    # the end of a long name is what tells parameters apart
+    name = "".join(c if c.isalnum() else "-" for c in request.node.name.lower())[-60:].strip("-")
     uris.file_system(f"s3://{name}", options)[0].mkdir(name)
     return f"s3://{name}"
 
@@ -64,7 +65,7 @@ def deliver(bucket: str, options: dict[str, Any], name: str, rows: str) -> None:
     fs.pipe_file(path, f"id,day,v\n{rows}".encode())
 
 
-def pipeline(bucket: str, options: dict[str, Any], tmp_path: Path) -> lp.CompiledPipeline:
+def definition(bucket: str, options: dict[str, Any], tmp_path: Path) -> lp.Pipeline:
     rule = {"between": {"column": "v", "min": 0, "action": "quarantine"}}
     return (
         lp.pipeline("p", base=str(tmp_path), state=f"{bucket}/state")
@@ -74,8 +75,11 @@ def pipeline(bucket: str, options: dict[str, Any], tmp_path: Path) -> lp.Compile
         .output("good", f"{bucket}/good", storage_options=options, partition_by="day")
         .output("days", f"{bucket}/days", storage_options=options)
         .build()
-        .compile()
     )
+
+
+def pipeline(bucket: str, options: dict[str, Any], tmp_path: Path) -> lp.CompiledPipeline:
+    return definition(bucket, options, tmp_path).compile()
 
 
 def days(bucket: str, options: dict[str, Any], **when: Any) -> list[tuple[Any, ...]]:
@@ -151,6 +155,16 @@ def test_one_of_many_creates_a_number(bucket: str, options: dict[str, Any]) -> N
     assert [f"{n}".encode() for n in won] == [NumberedFiles(f"{bucket}/log", options, what="the log").read(1)]
 
 
+def test_what_came_after_a_listing_is_read(bucket: str, options: dict[str, Any]) -> None:
+    files = NumberedFiles(f"{bucket}/log", options, what="the log")
+    files.create(1, b"1")
+    assert files.numbers() == [1]
+    # as by a try of its own whose answer was lost: the client does not know of it
+    NumberedFiles(f"{bucket}/log", {**options, "skip_instance_cache": True}, what="the log").create(2, b"2")
+    assert files.read(2) == b"2"
+    assert files.read(3) is None
+
+
 def test_two_runs_at_once_lose_nothing(bucket: str, options: dict[str, Any], tmp_path: Path) -> None:
     for number in range(4):
         deliver(bucket, options, f"{number}.csv", f"{number},mon,1\n")
@@ -163,60 +177,22 @@ def test_two_runs_at_once_lose_nothing(bucket: str, options: dict[str, Any], tmp
     assert days(bucket, options) == [("mon", 4)]
 
 
-@contextmanager
-def losing_answers(server: str, to: str) -> Iterator[tuple[str, list[str]]]:
-    """A proxy that hands each request on, and cuts the connection instead of the answer to the first PUT with that in its path."""
-    lost: list[str] = []
-
-    class Proxy(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def hand_on(self) -> None:
-            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            there = http.client.HTTPConnection(urlsplit(server).netloc)
-            there.request(self.command, self.path, body, dict(self.headers))
-            answer = there.getresponse()
-            content = answer.read()
-            there.close()
-            if self.command == "PUT" and to in self.path and not lost:
-                lost.append(self.path)
-                self.close_connection = True
-                return
-            self.send_response_only(answer.status)
-            for name, value in answer.getheaders():
-                if name.lower() not in ("connection", "transfer-encoding", "content-length"):
-                    self.send_header(name, value)
-            length = answer.getheader("Content-Length") if self.command == "HEAD" else None
-            self.send_header("Content-Length", length or str(len(content)))
-            self.end_headers()
-            self.wfile.write(content)
-
-        do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = hand_on  # noqa: N815
-
-        def log_message(self, *_: Any) -> None: ...
-
-    proxy = ThreadingHTTPServer(("127.0.0.1", 0), Proxy)
-    thread = threading.Thread(target=proxy.serve_forever)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{proxy.server_port}", lost
-    finally:
-        proxy.shutdown()
-        thread.join()
-        proxy.server_close()
+@pytest.fixture
+def proxy(server: str, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> Iterator[Between]:
+    """What the environment and ``options`` lead to; who has them from before goes to the store itself."""
+    with between(server) as found:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", found.url)
+        options["aws_endpoint_url"] = found.url
+        yield found
 
 
 def test_a_record_whose_answer_is_lost_is_one_record(
-    server: str, bucket: str, options: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    bucket: str, options: dict[str, Any], tmp_path: Path, proxy: Between
 ) -> None:
     deliver(bucket, options, "a.csv", "1,mon,5\n")
-    with losing_answers(server, "/state/ledger/0") as (proxy, lost):
-        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy)
-        S3FileSystem.clear_instance_cache()  # one that stands there already would go on by the other way
-        assert pipeline(bucket, {**options, "aws_endpoint_url": proxy}, tmp_path).run().status == "done"
-    assert len(lost) == 1
-    monkeypatch.setenv("AWS_ENDPOINT_URL", server)
-    S3FileSystem.clear_instance_cache()
+    proxy.once(LOST, "PUT", "/state/ledger/0")
+    assert pipeline(bucket, options, tmp_path).run().status == "done"
+    assert [path for method, path in proxy.take() if method == "PUT" and "/state/ledger/0" in path][1:]
     assert days(bucket, options) == [("mon", 5)]
     assert lp.history(f"{bucket}/days", storage_options=options)["version"].to_list() == [1]
     ledger = lp.ledger(f"{bucket}/state/ledger")
@@ -226,7 +202,7 @@ def test_a_record_whose_answer_is_lost_is_one_record(
 
 @pytest.mark.parametrize("to", ["/days.commits/0", "/days.commits/lists/"], ids=["log", "list"])
 def test_a_commit_whose_answer_is_lost_is_one_commit(
-    to: str, server: str, bucket: str, options: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    to: str, bucket: str, options: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, proxy: Between
 ) -> None:
     # what takes more than a few bytes rests upon lists, whose answers may be lost as well
     for module, name in (("log", "_LONG"), ("log", "_LARGE"), ("since", "_MANY"), ("since", "_LARGE")):
@@ -234,15 +210,145 @@ def test_a_commit_whose_answer_is_lost_is_one_commit(
     deliver(bucket, options, "a.csv", "1,mon,5\n")
     pipeline(bucket, options, tmp_path).run().raise_for_status()
     deliver(bucket, options, "b.csv", "2,tue,7\n")
-    with losing_answers(server, to) as (proxy, lost):
-        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy)
-        S3FileSystem.clear_instance_cache()
-        result = pipeline(bucket, {**options, "aws_endpoint_url": proxy}, tmp_path).run()
-        assert result.status == "done"
-    assert len(lost) == 1
-    monkeypatch.setenv("AWS_ENDPOINT_URL", server)
-    S3FileSystem.clear_instance_cache()
+    proxy.once(LOST, "PUT", to)
+    proxy.take()
+    assert pipeline(bucket, options, tmp_path).run().status == "done"
+    assert [path for method, path in proxy.take() if method == "PUT" and to in path][1:]
     assert days(bucket, options) == [("mon", 5), ("tue", 7)]
     assert lp.history(f"{bucket}/days", storage_options=options)["version"].to_list() == [1, 2]
     assert pipeline(bucket, options, tmp_path).run().status == "unchanged"
+    ledger = lp.ledger(f"{bucket}/state/ledger")
+    assert [r.status for r in ledger.records()] == ["done", "done", "unchanged"]
+    assert ledger.verify().problems == ()
+
+
+@pytest.mark.parametrize(
+    ("method", "to"),
+    [
+        ("GET", "prefix=in/"),
+        ("PUT", "/good.commits/"),
+        ("PUT", "/state/ledger/"),
+    ],
+)
+def test_a_stream_goes_on_when_the_network_is_back(
+    method: str,
+    to: str,
+    bucket: str,
+    options: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    proxy: Between,
+) -> None:
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    options["max_retries"] = 0
+    deliver(bucket, options, "a.csv", "1,mon,5\n2,tue,-1\n")
+    sleeps = list[float]()
+    away = list[Asked]()
+
+    def goes_away(asked: Asked) -> str | None:
+        """From that request on: what is asked first is done, but nobody is told."""
+        if away or (asked[0] == method and to in asked[1]):
+            away.append(asked)
+            return DROPPED if away[1:] else LOST
+        return None
+
+    def sleep(seconds: float) -> None:
+        sleeps.append(seconds)
+        if len(sleeps) == 1:
+            deliver(bucket, options, "b.csv", "3,tue,2\n4,mon,-7\n")
+            proxy.fate = goes_away
+        elif proxy.fate is goes_away and len(sleeps) == 3:
+            proxy.fate = lambda _: None
+        elif len(sleeps) > 3:
+            stream.stop()
+
+    stream = lp.stream(definition(bucket, options, tmp_path), sleep=sleep)
+    results = list(stream)
+    assert away
+    assert "done" in [r.status for r in results]
+    assert days(bucket, options) == [("mon", 5), ("tue", 2)]
+    assert sorted(lp.scan(f"{bucket}/good", storage_options=options).collect()["id"]) == [1, 3]
+    aside = lp.scan(f"{bucket}/good__quarantine", storage_options=options).collect()["id"]
+    assert sorted(aside) == [2, 4]
+    for output in ("good", "days"):
+        assert lp.history(f"{bucket}/{output}", storage_options=options)["version"].to_list() == [1, 2]
     assert lp.ledger(f"{bucket}/state/ledger").verify().problems == ()
+
+
+def _answered(status: int | str) -> Fate:
+    """What happens to all that is asked about one file."""
+    return lambda asked: status if asked[1].endswith("/in/a.csv") else None
+
+
+@pytest.mark.parametrize(
+    ("fate", "said", "passes"),
+    [
+        (503, "Server returned non-2xx status code: 503 Service Unavailable", True),
+        (429, "Server returned non-2xx status code: 429 Too Many Requests", True),
+        (DROPPED, "HTTP error: error sending request", True),
+        (403, "Server returned non-2xx status code: 403 Forbidden", False),
+    ],
+    ids=["503", "429", "cut", "403"],
+)
+def test_what_cannot_be_fetched_is_not_called_unreadable(
+    fate: int | str, said: str, *, passes: bool, bucket: str, options: dict[str, Any], tmp_path: Path, proxy: Between
+) -> None:
+    deliver(bucket, options, "a.csv", "1,mon,5\n")
+    deliver(bucket, options, "b.csv", "1,mon,5\n")
+    options["max_retries"] = 0
+    pipeline(bucket, options, tmp_path).run().raise_for_status()
+    proxy.fate = _answered(fate)
+    with pytest.raises(SourceError) as caught:
+        pipeline(bucket, options, tmp_path)
+    begin = f"{bucket}/in/a.csv: source 'orders': cannot be read: object-store error: "
+    assert str(caught.value).startswith(begin)
+    assert str(caught.value).endswith(f"{said}; check rights and network")
+    assert is_transient(caught.value) is passes
+    # and nobody takes it for a damaged one, which would be left out
+    source = lp.pipeline("p", base=str(tmp_path)).source(
+        "orders", f"{bucket}/in/*.csv", storage_options=options, on_corrupt="skip"
+    )
+    with pytest.raises(SourceError, match="cannot be read: object-store error: "):
+        source.stage("good", "orders").output("good", "good").build().compile().run().raise_for_status()
+
+
+def test_what_a_run_asks_of_the_store(bucket: str, options: dict[str, Any], tmp_path: Path, proxy: Between) -> None:
+    name = bucket.removeprefix("s3://")
+
+    def asked() -> Counter[tuple[str, str]]:
+        """Return the requests of a run, by the folder that they are about."""
+        plan = pipeline(bucket, options, tmp_path)
+        proxy.take()
+        plan.run().raise_for_status()
+        found = Counter[tuple[str, str]]()
+        for method, path in proxy.take():
+            listed = re.search(r"prefix=([^&]*)", path)
+            folder = path.removeprefix(f"/{name}").strip("/").rpartition("/")[0] if listed is None else listed[1]
+            found["LIST" if listed is not None else method, folder.strip("/")] += 1
+        return found
+
+    deliver(bucket, options, "a.csv", "1,mon,5\n2,tue,-1\n3,tue,2\n")
+    asked()
+    assert asked() == {
+        ("LIST", "state/ledger"): 1,
+        ("GET", "state/ledger"): 1,
+        ("LIST", "in"): 1,
+        **{("LIST", f"{output}.commits"): 1 for output in ("good", "days")},
+        **{("GET", f"{output}.commits"): 1 for output in ("good", "days")},
+        ("PUT", "state/ledger"): 1,
+        ("PUT", "state/runs"): 3,  # as it begins, after each output but the last, and at its end
+    }
+
+
+def test_a_bucket_that_is_missing_is_not_made(bucket: str, options: dict[str, Any], tmp_path: Path) -> None:
+    deliver(bucket, options, "a.csv", "1,mon,5\n")
+    plan = lp.pipeline("p", base=str(tmp_path), state="s3://no-such-bucket/state")
+    plan = plan.source("orders", f"{bucket}/in/*.csv", storage_options=options).stage("good", "orders")
+    plan = plan.output("good", f"{bucket}/good", storage_options=options)
+    with pytest.raises(
+        lp.LazypipeError,
+        match=r"^s3://no-such-bucket/state/runs/\S+\.json: cannot write the run's record: The specified bucket does not exist; "
+        "mend the cause, or choose another folder with state$",
+    ):
+        plan.build().compile().run()
+    assert not uris.file_system("s3://no-such-bucket", options)[0].exists("no-such-bucket")

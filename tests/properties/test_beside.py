@@ -85,6 +85,7 @@ class World:
                 "s": {
                     "uri": f"in/*.{self.case['format']}",
                     "contract": {"columns": columns},
+                    "on_modified": "reprocess",
                     **({"gate": gate} if self.case["early"] else {}),
                 }
             },

@@ -158,7 +158,7 @@ class World:
         source = {"uri": f"in/**/*.{self.case['format']}", "contract": TYPES}
         source |= {"settle": "5m"} if self.case["settles"] else {}
         source |= {"expect": self.case["expect"]} if self.case["expect"] else {}
-        source |= {"on_removed": self.case["on_removed"]}
+        source |= {"on_removed": self.case["on_removed"], "on_modified": "reprocess"}
         data = {
             "version": 1,
             "name": "p",

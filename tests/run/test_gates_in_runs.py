@@ -63,7 +63,9 @@ class Case:
         definition: dict[str, Any] = {
             "version": 1,
             "name": "p",
-            "sources": {"a": {"uri": f"a-*.{self.form}", "contract": types, **gates.get("a", {})}},
+            "sources": {
+                "a": {"uri": f"a-*.{self.form}", "on_modified": "reprocess", "contract": types, **gates.get("a", {})}
+            },
             "stages": {
                 "inner": {"from": "a", "do": [{"derive": {"w": "v + 1"}}], **gates.get("inner", {})},
                 "s": {"from": "inner", "do": [{"drop": "w"}], **gates.get("s", {})},

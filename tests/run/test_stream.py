@@ -6,6 +6,7 @@ import gc
 import os
 import random
 import signal
+import socket
 import threading
 import tracemalloc
 from collections.abc import Callable
@@ -15,6 +16,8 @@ from typing import Any
 
 import polars as pl
 import pytest
+from aiohttp import ClientPayloadError, ServerDisconnectedError
+from botocore.exceptions import ConnectionClosedError, EndpointConnectionError
 
 import lazypipe as lp
 from lazypipe.errors import CommitConflict, RunError, SourceError, StorageError
@@ -381,6 +384,48 @@ def test_what_cannot_be_listed_for_good_is_raised(site: Site, monkeypatch: pytes
     assert [w / 2 <= s <= w for s, w in zip(site.sleeps, waits, strict=True)] == [True] * 4
 
 
+def test_what_has_worked_is_waited_for(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    site.put("1", 1)
+    listing, told = streams.listing, list[tuple[str, float]]()
+    begun = site.now
+
+    def away(*given: Any, **more: Any) -> Any:
+        if timedelta(seconds=5) < site.now - begun < timedelta(minutes=10):
+            raise SourceError("cannot be listed", uri="in") from ConnectionResetError()
+        return listing(*given, **more)
+
+    monkeypatch.setattr(streams, "listing", away)
+    site.then(1, lambda: site.put("2", 2))
+    site.then(40, lambda: None)
+    results = site.run(on_retry=lambda error, wait: told.append((str(error), wait)))
+    assert [r.status for r in results] == ["done", "done"]
+    assert site.held() == [1, 2]
+    assert {error for error, _ in told} == {"in: cannot be listed"}
+    # what is told is what was waited for, ahead of the looks that went well again
+    assert [w for _, w in told] == site.sleeps[1 : 1 + len(told)]
+    assert 10 < len(told) < 30
+
+
+def test_until_it_has_been_away_for_too_long(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    site.put("1", 1)
+    listing, left = streams.listing, [1]
+
+    def away(*given: Any, **more: Any) -> Any:
+        if not left:
+            raise SourceError("cannot be listed", uri="in") from ConnectionResetError()
+        left.pop()
+        return listing(*given, **more)
+
+    monkeypatch.setattr(streams, "listing", away)
+    site.then(99, lambda: None)
+    results = iter(site.start())
+    assert next(results).status == "done"
+    with pytest.raises(SourceError, match="cannot be listed"):
+        next(results)
+    assert len(site.sleeps) == 1 + 29  # the first one is that of the trigger
+    assert 12 * 60 <= sum(site.sleeps) <= 24 * 60
+
+
 @pytest.mark.parametrize(
     ("error", "passes"),
     [
@@ -391,7 +436,18 @@ def test_what_cannot_be_listed_for_good_is_raised(site: Site, monkeypatch: pytes
         (OSError(13, "Permission denied"), False),
         (pl.exceptions.ComputeError("cannot parse"), False),
         (StorageError("x"), False),
+        (socket.gaierror(-3, "Temporary failure in name resolution"), True),
+        (EndpointConnectionError(endpoint_url="http://no-such-host.invalid"), True),
+        (ConnectionClosedError(endpoint_url="http://s"), True),
+        (ClientPayloadError("Response payload is not completed"), True),
+        (ServerDisconnectedError(), True),
+        (OSError("object-store error: Generic S3 error: … - HTTP error: error sending request (path: s3://b/x)"), True),
+        (OSError("object-store error: Generic S3 error: HTTP error: request or response body error"), True),
+        (OSError("object-store error: Generic S3 error: … status code: 429 Too Many Requests"), True),
+        (OSError("object-store error: Generic S3 error: … status code: 400 Bad Request"), False),
+        (PermissionError("object-store error: … status code: 403 Forbidden: <Error>"), False),
     ],
+    ids=lambda value: str(value)[:60],
 )
 def test_what_may_pass(error: BaseException, passes: bool) -> None:
     assert is_transient(error) is passes

@@ -1,4 +1,4 @@
-"""What a download script saved under the name of a CSV file, and is none, is refused for what it is."""
+"""What a download script saved under the name of a CSV file or another, and is none, is refused for what it is."""
 
 from __future__ import annotations
 
@@ -95,3 +95,70 @@ def test_without_a_header_such_text_is_a_cell(tmp_path: Path) -> None:
     plan = definition(tmp_path, ", read: {header: false}, on_corrupt: skip").compile()
     assert plan.run().corrupt == ()
     assert lp.scan(str(tmp_path / "out")).collect().rows() == [("<html>",), ("{}",)]
+
+
+LINES = "write one JSON object per line, such as with jq -c '.[]'"
+AGAIN = "deliver it again, or say on_corrupt: quarantine_file or skip"
+
+
+def ipc() -> bytes:
+    found = io.BytesIO()
+    pl.DataFrame({"id": [1], "x": [2]}).write_ipc(found)
+    return found.getvalue()
+
+
+@pytest.mark.parametrize("declared", [False, True])
+@pytest.mark.parametrize(
+    ("form", "content", "what", "fix"),
+    [
+        ("ndjson", b'[{"id": 1, "x": 2}, {"id": 2, "x": 3}]\n', "a JSON array, and not NDJSON", LINES),
+        ("ndjson", b'[\n  {"id": 1, "x": 2}\n]\n', "a JSON array, and not NDJSON", LINES),
+        ("ndjson", b'{\n  "id": 1,\n  "x": 2\n}\n', "a JSON document over several lines, and not NDJSON", LINES),
+        ("ndjson", DOCUMENTS[0][0], f"{PAGE}, and not NDJSON", AGAIN),
+        ("ndjson", parquet(), "a Parquet file, and not NDJSON", AGAIN),
+        ("parquet", DOCUMENTS[2][0], f"{XML}, and not Parquet", AGAIN),
+        ("parquet", b"id,x\n1,2\n3,4\n5,6\n", "text, and not Parquet", AGAIN),
+        ("parquet", ipc(), "an Arrow IPC file, and not Parquet", AGAIN),
+        ("arrow", archive(), "a zip archive, as which Excel keeps its workbooks, and not Arrow IPC", AGAIN),
+        ("arrow", parquet(), "a Parquet file, and not Arrow IPC", AGAIN),
+    ],
+)
+def test_a_document_under_another_name(
+    tmp_path: Path, form: str, content: bytes, what: str, fix: str, *, declared: bool
+) -> None:
+    path = tmp_path / f"a.{form}"
+    path.write_bytes(content)
+    contract = ", contract: {columns: {id: Int64, x: Int64}}" if declared else ""
+    text = f"version: 1\nname: p\nsources: {{a: {{uri: 'a.{form}'{contract}}}}}\noutputs: {{a: {{to: out}}}}\n"
+    with pytest.raises((DefinitionError, RunError)) as caught:
+        lp.Pipeline.from_yaml(text, base=tmp_path).compile().run().raise_for_status()
+    told = str(caught.value).replace(" (line 1)", "")
+    assert told.endswith(f"the file is {what}; {fix}")
+    assert f"{path}: " in told
+    text = text.replace("uri:", "on_corrupt: skip, uri:")
+    if declared:
+        result = lp.Pipeline.from_yaml(text, base=tmp_path).compile().run()
+        assert [c.why for c in result.corrupt] == [f"the file is {what}"]
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize("contract", CONTRACTS)
+def test_utf_16_is_to_be_converted(tmp_path: Path, encoding: str, contract: str) -> None:
+    """As spreadsheets write what they call Unicode text."""
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/1.csv").write_bytes("id,x\n1,2\n".encode(encoding))
+    with pytest.raises((DefinitionError, RunError)) as caught:
+        definition(tmp_path, contract).compile().run().raise_for_status()
+    assert str(caught.value).endswith(
+        f"{tmp_path}/in/1.csv: the file is UTF-16 text, and not CSV; convert it, such as with iconv -f UTF-16 -t UTF-8"
+    )
+
+
+def test_lines_of_json_need_to_be_called_so(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text('{"id": 1}\n')
+    text = "version: 1\nname: p\nsources: {a: {uri: a.json}}\noutputs: {a: {to: out}}\n"
+    with pytest.raises(DefinitionError) as caught:
+        lp.Pipeline.from_yaml(text, base=tmp_path).compile()
+    assert str(caught.value).endswith(
+        "the format of 'a.json' is not known from its name; add format: ndjson, if it has one JSON object per line"
+    )

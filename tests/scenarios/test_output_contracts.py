@@ -27,7 +27,7 @@ class World:
         given = {"contract": contract} if contract else {}
         return (
             lp.pipeline("p", base=str(self.base))
-            .source("a", "a.parquet")
+            .source("a", "a.parquet", on_modified="reprocess")
             .stage("b", "a", do=[{"select": frame.columns}], gate=output.pop("gate", []))
             .output("b", "out", **given, **output)
             .build()

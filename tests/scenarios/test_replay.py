@@ -21,7 +21,7 @@ def plan(folder: Path, *gate: dict[str, Any], action: str = "quarantine", **outp
     folder.mkdir(exist_ok=True)
     if not (folder / "in.parquet").exists():
         pl.DataFrame(ROWS).write_parquet(folder / "in.parquet")
-    built = lp.pipeline("p", base=str(folder)).source("rows", "in.parquet")
+    built = lp.pipeline("p", base=str(folder)).source("rows", "in.parquet", on_modified="reprocess")
     stage: Any = {"action": action, "rules": list(gate)}
     return built.stage("kept", "rows", gate=stage).output("kept", "out", **output).build().compile()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
@@ -570,6 +571,76 @@ def test_append_to_a_log_that_grows(world: World) -> None:
     world.source["on_modified"] = "reprocess"
     world.done()
     assert world.rows() == [(1,), (1,), (2,), (2,), (3,), (3,), (4,), (45,)]
+
+
+REWRITTEN = (
+    "output 'orders': {} was rewritten, and rows of it that were added before would be added once more; "
+    "say at the source on_modified: reprocess to add all of its rows, or ignore to add none, or use mode: upsert"
+)
+
+
+@pytest.mark.parametrize("kind", ["parquet", "csv.gz", "csv"])
+def test_append_asks_what_is_to_become_of_a_rewritten_file(world: World, kind: str) -> None:
+    """Which of its rows were added before cannot be seen, so that the user says it; what is new is added together with it."""
+    path = world.root / f"in/a.{kind}"
+    path.parent.mkdir()
+
+    def deliver(*ids: int) -> None:
+        frame = pl.DataFrame({"id": ids})
+        if kind == "parquet":
+            frame.write_parquet(path)
+        else:
+            text = frame.write_csv().encode()
+            path.write_bytes(gzip.compress(text, mtime=0) if kind == "csv.gz" else text)
+
+    world.source, world.output = {"uri": f"in/*.{kind}"}, {"mode": "append"}
+    deliver(1, 2, 3)
+    world.done()
+    deliver(1, 2, 33)
+    assert world.refusal() == REWRITTEN.format(path)
+    deliver(9)  # shorter, as after a rotation that copies the log and truncates it
+    assert world.refusal() == REWRITTEN.format(path)
+    world.source["on_modified"] = "ignore"
+    assert world.done() == {"orders": "unchanged"}
+    world.source["on_modified"] = "reprocess"
+    world.done()
+    assert world.rows() == [(1,), (2,), (3,), (9,)]
+
+
+@pytest.mark.parametrize("kind", ["parquet", "csv"])
+def test_a_mended_file_is_added_where_nothing_of_it_was(world: World, kind: str) -> None:
+    path = world.root / f"in/a.{kind}"
+    world.source = {"uri": f"in/*.{kind}", "on_corrupt": "skip", "contract": {"columns": {"id": "Int64"}}}
+    world.output = {"mode": "append"}
+    path.parent.mkdir()
+    other = path.with_stem("b")
+    (pl.DataFrame({"id": [1]}).write_parquet if kind == "parquet" else pl.DataFrame({"id": [1]}).write_csv)(other)
+    path.write_bytes(b"PAR1 no more" if kind == "parquet" else b"id\n2\n3,4\n")
+    world.done()
+    assert world.rows() == [(1,)]
+    (pl.DataFrame({"id": [2, 3]}).write_parquet if kind == "parquet" else pl.DataFrame({"id": [2, 3]}).write_csv)(path)
+    world.done()
+    assert world.rows() == [(1,), (2,), (3,)]
+
+
+def test_append_goes_on_while_all_files_are_gone(world: World) -> None:
+    """As where each delivery is moved to an archive once it was read."""
+    world.source, world.output = {"on_removed": "ignore"}, {"mode": "append"}
+    path = world.deliver("1", id=[1])
+    world.done()
+    path.unlink()
+    with pytest.raises(LazypipeError) as caught:
+        world.compile()
+    assert str(caught.value) == (
+        f"{world.root}/in/*.parquet: source 's': no file matches; check the pattern; it starts from the definition's folder, "
+        "or declare its columns (contract.columns), so that runs go on while there is none"
+    )
+    world.source["contract"] = {"columns": {"id": "Int64"}}
+    world.done()
+    assert world.rows() == [(1,)]
+    world.deliver("2", id=[2])
+    world.done()
+    assert world.rows() == [(1,), (2,)]
 
 
 def test_append_from_a_table_that_is_written_again(world: World) -> None:

@@ -45,7 +45,7 @@ def test_yaml_and_python_say_the_same_and_round_trip(written: str) -> None:
         ("{mode: on}", "<yaml>:3:9: 'mode' cannot be 'on'; known values: off, recorded, required"),
         ("{ledgr: x}", "<yaml>:3:9: unknown key 'ledgr' of 'audit'; did you mean 'ledger'?"),
         ("{ledger: 3}", "<yaml>:3:9: 'ledger' must be text, not 3; put it in quotes: \"3\""),
-        ("{actor: ''}", "<yaml>:3:9: 'actor' is empty; write who runs the pipeline"),
+        ("{actor: ''}", "<yaml>:3:9: 'actor' is empty; write who runs it"),
         ("{hash: none}", "<yaml>:3:9: 'hash' cannot be 'none'; known values: all, local"),
     ],
 )

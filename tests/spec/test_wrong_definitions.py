@@ -684,7 +684,7 @@ def test_missing_keys_are_all_told(folder: Path) -> None:
         "'version' is missing; add version: 1",
         "'name' is missing; add name: the pipeline's name",
         "'sources' is missing; add sources: where rows come from",
-        "'outputs' is missing; add outputs: where the rows go",
+        "'outputs' is missing; add outputs: where they go",
     )
 
 
@@ -995,3 +995,22 @@ def test_an_operation_that_keeps_columns_does(name: str) -> None:
     }
     frame = pl.LazyFrame({"x": [1, 2, 2], "y": ["a", "b", "c"]})
     assert lp.apply({name: written[name]}, frame).collect_schema() == frame.collect_schema()
+
+
+def test_keys_are_text_as_in_yaml() -> None:
+    def told(**stage: object) -> str:
+        data = {
+            "version": 1,
+            "name": "p",
+            "sources": {"s": {"uri": "s.csv", "contract": {"columns": {"a": "Int64"}}}},
+            "stages": {"t": {"from": "s", **stage}},
+            "outputs": {"t": {"to": "out"}},
+        }
+        try:
+            return ", ".join(lp.Pipeline.from_dict(data).compile().schema("t"))
+        except lp.DefinitionError as error:
+            return str(error)
+
+    assert told(do=[{"derive": {1: "a + 1"}}]) == "a, 1"
+    assert told(gate=[{1: "a"}]).startswith("stages.t.gate[0].1: unknown rule '1'; known rules: ")
+    assert told(do=[{None: "a"}]).startswith("stages.t.do[0].None: unknown operation 'None'")

@@ -11,6 +11,7 @@ from typing import Any
 import fsspec
 import polars as pl
 import pytest
+from polars.io.cloud._utils import POLARS_STORAGE_CONFIG_KEYS
 
 import lazypipe as lp
 from lazypipe.errors import SourceError
@@ -79,12 +80,26 @@ def test_what_only_one_of_them_knows_goes_to_that_one() -> None:
     }
     assert for_polars("s3", written | more) == {
         "aws_allow_http": "true",
-        "max_retries": "3",
+        "max_retries": 3,
         "AWS_REGION": "eu-1",
         "aws_skip_signature": "true",
         "default_block_size": "5",
     }
     assert for_fsspec("s3", {"skip_signature": "false"}) == {"anon": False}
+
+
+@pytest.mark.parametrize("name", sorted(POLARS_STORAGE_CONFIG_KEYS))
+@pytest.mark.parametrize("value", [3, "3"])
+def test_polars_gets_its_numbers_as_such(name: str, value: str | int) -> None:
+    assert for_fsspec("s3", {name: value}) == {}
+    options = for_polars("s3", {name: value, "aws_region": "eu-1"})
+    assert options == {name: 3, "aws_region": "eu-1"}
+    pl.scan_parquet("s3://b/x.parquet", storage_options=options)  # which looks at them
+    with pytest.raises(ValueError, match="expected (int|float)"):
+        pl.scan_parquet("s3://b/x.parquet", storage_options={name: "3"})
+    number = "number" if name == "retry_base_multiplier" else "whole number"
+    with pytest.raises(lp.LazypipeError, match=rf"^storage_options: {name} is 'many'; give a {number}$"):
+        for_polars("s3", {name: "many"})
 
 
 def test_file_systems_are_made_with_their_own_names(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -130,6 +130,10 @@ def _bind(
     except SourceError as error:
         away = bound.located(error)
         if not contract.columns:
+            if source.on_removed == "ignore":  # files come and go: none at all is no fault of anyone
+                away.fix = (
+                    f"{away.fix}, or declare its columns (contract.columns), so that runs go on while there is none"
+                )
             raise away from None
         # a pipeline can be compiled before its data is there, or while it is not readable, if it says what it needs
         snapshot, there = Snapshot(()), ()
@@ -335,10 +339,9 @@ def _guess(patterns: tuple[str, ...], options: Mapping[str, Any], at: Path) -> s
         raise Fault("one source cannot mix formats", "make a source of each, and union them", (*at, "uri"))
     (form,) = formats
     if form is None:
+        name = patterns[0].rsplit("/", 1)[-1]
         endings = ", ".join(form.endings[0] for form in FORMATS.values())
-        raise Fault(
-            f"the format of {patterns[0].rsplit('/', 1)[-1]!r} is not known from its name",
-            f"add format, or use an ending such as {endings}",
-            (*at, "uri"),
-        )
+        lines = "add format: ndjson, if it has one JSON object per line"
+        fix = lines if ".json" in name else f"add format, or use an ending such as {endings}"
+        raise Fault(f"the format of {name!r} is not known from its name", fix, (*at, "uri"))
     return form

@@ -28,7 +28,7 @@ from lazypipe.storage.datasets.dataset import Dataset
 from lazypipe.storage.datasets.key_bounds import as_bounded
 from lazypipe.storage.datasets.keyed import Rewrite, not_ruled_out, refuse_unreadable, rewrite_without, rows_with
 from lazypipe.storage.datasets.log import Commit, DataFile
-from lazypipe.storage.datasets.tiers import due
+from lazypipe.storage.datasets.tiers import FAN, LEAST, due
 from lazypipe.storage.sink import DatasetSink, are_few
 
 __all__ = ["Groups", "by_time", "fitted", "rows_of"]
@@ -104,7 +104,7 @@ _TOGETHER = 1 << 18
 to look first which of them hold some, and to write them by a query of their own, would cost as much."""
 
 _APART = 1 << 10
-"""As many rows beyond all touched groups may become a file of their own."""
+"""As many rows beyond all touched groups may become a file of their own, where these groups are many among them."""
 
 
 @dataclass
@@ -164,14 +164,16 @@ class Groups:
     def parts(self, rows: pl.DataFrame) -> list[pl.DataFrame]:
         """Return rows as they go to files: those beyond all touched groups apart, once they are half of them and not few.
 
-        Groups that are touched later are most likely none of these, either: windows go on. In one file they would be written by each change.
+        Groups that are touched later are most likely none of these, either: windows go on. In one file they would be written by each change. Where
+        hardly a group is touched, no other may be for long, and to write as many rows as the least file has takes no longer than one file more.
         """
-        for touched in self.keys if self.beside >= _APART else ():
+        least = _APART if FAN * self.keys.height >= rows.height else LEAST
+        for touched in self.keys if self.beside >= least else ():
             if as_bounded(touched) is None or touched.null_count() == len(touched):
                 continue
             values = rows[touched.name]
             for beyond in (values < touched.min(), values > touched.max()):
-                if beyond.sum() >= max(_APART, rows.height // 2):
+                if beyond.sum() >= max(least, rows.height // 2):
                     told = beyond.fill_null(value=False)
                     return [rows.filter(~told), rows.filter(told)]
         return [rows]

@@ -361,9 +361,20 @@ class Dataset:
         if missing:
             what = f"version {version} cannot come back: {len(missing):,} of its files are gone, such as {missing[0]}"
             raise StorageError(what, uri=self.uri, fix="choose a later version, or run the pipeline in full")
+        made = self._again(old, latest, run=run, time=time)
+        left = self.log.versions()
+        # a vacuum has begun meanwhile: one that keeps the version before may not have seen that the older files are needed again
+        if version not in left and latest.version in left:
+            self._again(latest, made, run=run, time=time)
+            what = f"version {version} was vacuumed while it came back, and version {latest.version} is in force again"
+            raise StorageError(what, uri=self.uri, fix="choose a later version, or run the pipeline in full")
+        return made
+
+    def _again(self, old: Commit, latest: Commit, *, run: str, time: datetime) -> Commit:
+        """Publish an old version as the one after the latest."""
         number = latest.version + 1
-        info = {**old.info, BACK: old.info.get(BACK, version), **self._table(latest, number)}
-        mode = f"{ROLLBACK}{version}"
+        info = {**old.info, BACK: old.info.get(BACK, old.version), **self._table(latest, number)}
+        mode = f"{ROLLBACK}{old.version}"
         # what the version in force rests upon is there as long as that is in force
         return self.append(replace(old, version=number, run=run, time=time, mode=mode, info=info, rest=latest.rest))
 
@@ -405,15 +416,21 @@ def scan(
     columns: str | Iterable[str] | None = None,
     storage_options: Mapping[str, Any] | None = None,
 ) -> pl.LazyFrame:
-    """Scan one snapshot of a dataset, lazily: the latest commit, a version, or what was in force at a moment.
+    """Scan one version of a dataset lazily: the latest, a given version, or the one that was in force at a point in time.
 
-    What the frame is made of is settled now, and read when it is collected, by Polars itself: where ``vacuum`` has deleted that version
-    in between, collecting raises ``FileNotFoundError`` with the file. Scan again, or have ``vacuum`` keep more versions.
+    The version is chosen now; its files are read by Polars when the frame is collected. If ``vacuum`` deletes the version in between,
+    collecting raises ``FileNotFoundError`` with the file. Scan again, or let ``vacuum`` keep more versions.
 
     Parameters
     ----------
+    version
+        The version's number.
     as_of
-        A datetime, a date (its beginning), or either in ISO 8601; without a time zone it is UTC.
+        A point in time: a datetime, a date (its start), or either as ISO 8601 text. Without a time zone it is UTC.
+    columns
+        The columns to read. Default: all.
+    storage_options
+        Credentials and settings for the storage, with the names that Polars or fsspec use.
 
     Raises
     ------

@@ -12,7 +12,7 @@ from math import isqrt
 
 from lazypipe.storage.datasets.log import DataFile
 
-__all__ = ["FAN", "ROWS", "due", "most_rows"]
+__all__ = ["FAN", "LEAST", "ROWS", "due", "most_rows"]
 
 FAN = 8
 """As many files of one tier become one of the next."""
@@ -20,7 +20,10 @@ FAN = 8
 ROWS = 500_000
 """Rows at which a file that is found by its statistics is closed and the next begun."""
 
-_LEAST, _ROOT = 1 << 14, 32
+LEAST = 1 << 13
+"""Rows of which a file is never closed for the sake of changes: to write so many again takes as long as to write one file more."""
+
+_ROOT = 32
 
 
 def most_rows(rows: int, files: int | None = None) -> int:
@@ -32,10 +35,10 @@ def most_rows(rows: int, files: int | None = None) -> int:
     Examples
     --------
     >>> [most_rows(rows) for rows in (1_000, 1_000_000, 1_000_000_000)], most_rows(1_000_000, 20)
-    ([16384, 32000, 500000], 100000)
+    ([8192, 32000, 500000], 100000)
     """
     wanted = 0 if files is None else -(-2 * rows // files)
-    return min(ROWS, max(_LEAST, _ROOT * isqrt(rows), wanted))
+    return min(ROWS, max(LEAST, _ROOT * isqrt(rows), wanted))
 
 
 def due(files: Sequence[DataFile], gone: Container[int] = (), *, most: int | None = None) -> tuple[DataFile, ...]:

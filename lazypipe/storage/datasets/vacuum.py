@@ -11,7 +11,7 @@ from typing import Any
 from lazypipe.errors import StorageError
 from lazypipe.storage import uri as uris
 from lazypipe.storage.datasets.dataset import Dataset
-from lazypipe.storage.datasets.log import DELTA
+from lazypipe.storage.datasets.log import DELTA, Commit
 from lazypipe.storage.lake import publish
 from lazypipe.storage.numbered import written_at
 from lazypipe.storage.sink import is_data_file
@@ -52,24 +52,28 @@ def vacuum(
     listed = {p.removeprefix(root).lstrip("/"): d for p, d in sorted(fs.find(root, detail=True).items())}
     rests = dataset.log.rests()
     versions = dataset.log.versions()
-    live, figures, resting = set[str](), set[str](), set[str]()
-    for commit in map(dataset.log.read, versions[-keep:]):
-        live |= {f.path for f in commit.files}
-        figures |= {f.path for f in commit.figures}
-        resting |= set() if commit.rest is None else {commit.rest.name}
-    deleted = [path for path in _unneeded(dataset, listed, versions[:-keep], limit) if path not in live]
+    needed = _Needed()
+    for version in versions[-keep:]:
+        needed.add(dataset.log.read(version))
+    deleted = [path for path in _unneeded(dataset, listed, versions[:-keep], limit) if path not in needed.files]
     if dry_run:
         return deleted
-    for path in deleted:
-        fs.rm_file(f"{root}/{path}")
+    # versions go before their files, and then the log is looked at once more: a rollback to one of them that was committed by then
+    # keeps its files, and one that is committed later finds that the version is gone (Dataset.rollback)
     for version in versions[:-keep]:
         dataset.log.remove(version)
+    for version in dataset.log.versions():
+        if version > max(versions, default=0):
+            needed.add(dataset.log.read(version))
+    deleted = [path for path in deleted if path not in needed.files]
+    for path in deleted:
+        fs.rm_file(f"{root}/{path}")
     if is_table:
         oldest = versions[max(0, len(versions) - keep)]
         publish.forget(dataset.uri, oldest, moment, limit, dataset.storage_options)
-    _vacuum_figures(dataset, figures, limit)
+    _vacuum_figures(dataset, needed.figures, limit)
     for name, details in rests.items():
-        if name not in resting and written_at(details) <= limit:
+        if name not in needed.rests and written_at(details) <= limit:
             dataset.log.remove_lists(name)
     for path, details in dataset.log.half_written().items():
         if written_at(details) <= limit:
@@ -77,6 +81,19 @@ def vacuum(
     if uris.is_local(dataset.uri):
         _remove_empty_folders(root)
     return deleted
+
+
+class _Needed:
+    """What commits that stay are made of, by name: data files, figures, and lists that they rest upon."""
+
+    def __init__(self) -> None:
+        self.files, self.figures, self.rests = set[str](), set[str](), set[str]()
+
+    def add(self, commit: Commit) -> None:
+        """Note what one more commit is made of."""
+        self.files |= {f.path for f in commit.files}
+        self.figures |= {f.path for f in commit.figures}
+        self.rests |= set() if commit.rest is None else {commit.rest.name}
 
 
 def _unneeded(

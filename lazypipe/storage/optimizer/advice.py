@@ -23,7 +23,7 @@ LATER = "there was time for those that take the most bytes"
 
 @dataclass(frozen=True)
 class Reason:
-    """A decision: on which column (None: on all), what was decided, why, and what was measured."""
+    """A decision: for which column (None: all), what was decided, why, and what was measured."""
 
     column: str | None
     decision: str
@@ -36,38 +36,38 @@ class Reason:
         return text if self.before is None else f"{text} ({self.before:,} → {self.after:,} bytes)"
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain data that JSON holds."""
+        """Return plain JSON data."""
         return dict(vars(self))
 
 
 @dataclass(frozen=True)
 class Advice:
-    """How rows are best kept, and why.
+    """A recommended layout, and why.
 
     Parameters
     ----------
     goal
-        What was asked for.
+        The goal that was given.
     layout
-        How files are to be written.
+        The recommended layout.
     reasons
         Each decision, with what was measured.
     measured
-        Everything that was tried: first the default layout, last the one that is advised, of all columns.
+        Everything that was tried. The first is the default layout, the last the recommended one, both for all columns.
     sizes
-        Column → bytes of the sample in the default layout, and in this one.
+        Column → bytes of the sample, in the default layout and in the recommended one.
     rows, total
-        Rows of the sample, and of all that it stands for.
+        Rows in the sample, and in the whole data.
     seconds
-        What choosing took, by the clock that was given.
+        How long choosing took, by the clock that was given.
     format
-        ``parquet``, or, where rows are asked for as interchange, ``ipc`` if that is much faster: for outputs that are exported.
+        ``parquet``, or ``ipc`` if the rows are for interchange and that is much faster (for exports).
     left
-        Columns that there was no time to look at, which stand as they are.
+        Columns for which there was no time; they are stored as by default.
     estimated
-        Whether times follow from bytes, by rates that were measured once: of few rows they cannot be taken.
+        Whether times were derived from bytes with known rates, because they cannot be measured on few rows.
     spent
-        What was spent of the budget: by rates, where times are estimated.
+        How much of the budget was used; if times are estimated, by the same rates.
     """
 
     goal: Goal
@@ -85,21 +85,21 @@ class Advice:
 
     @property
     def waits(self) -> bool:
-        """Whether there was no time to look at anything, so that this is no choice: it is made once more is written."""
+        """Whether there was no time to try anything. The choice is then made later, when more rows are written."""
         return bool(self.left) and not self.sizes and not self.layout.sort_by
 
     @property
     def before(self) -> Cost:
-        """What the sample costs in the default layout."""
+        """Size and times of the sample in the default layout."""
         return self.measured[0].cost
 
     @property
     def after(self) -> Cost:
-        """What the sample costs in the advised layout."""
+        """Size and times of the sample in the recommended layout."""
         return self.measured[-1].cost
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain data that JSON holds."""
+        """Return plain JSON data."""
         return {
             "goal": self.goal,
             "layout": self.layout.to_dict(),
@@ -116,7 +116,7 @@ class Advice:
         }
 
     def to_markdown(self) -> str:
-        """Return a report: what is decided, why, and the bytes of each column before and after."""
+        """Return a report with the decisions, the reasons, and the bytes of each column before and after."""
         before, after = self.before, self.after
         change = _change(before.bytes, after.bytes)
         lines = [

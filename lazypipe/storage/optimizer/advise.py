@@ -71,43 +71,41 @@ def advise(
     clock: Clock = time.process_time,
     storage_options: Mapping[str, Any] | None = None,
 ) -> Advice:
-    """Advise how the rows of a frame, a dataset, or Parquet files at a URI are best kept.
+    """Recommend a layout for the rows of a frame, a dataset, or Parquet files at a URI.
 
-    What a sample's profile speaks for (forms of values, encodings, codecs, orders, sizes of row groups) is written and read, and
-    what was measured decides. ``storage`` and ``balanced`` make files small, at no more than 3 and 1.5 times the default's time
-    to write, and 1.1 and 1 times that to read; ``read`` makes what the workload asks for fast, and ``write`` writing, at no more
-    than 1.1 times the bytes.
+    Candidates that the profile of a sample suggests (physical forms, encodings, codecs, sort orders, row group sizes) are written and read, and
+    the measurements decide. ``storage`` and ``balanced`` make files small, with at most 3 and 1.5 times the write time of the default layout, and
+    1.1 and 1 times its read time. ``read`` makes the workload's queries fast. ``write`` makes writing fast, with at most 1.1 times the bytes.
 
     Parameters
     ----------
     workload
-        What readers ask: which columns they filter decides on order, row groups and partitions.
+        How the data is read. The columns that are filtered decide over sort order, row groups and partitions.
     budget
-        Seconds that trials may take: what does not fit any more is not begun, and the advice is the best of what was. A small one
-        makes the sample smaller too. Default: no end.
+        Seconds that trials may take. When they are used up, the best layout so far is recommended. A small budget also makes the
+        sample smaller. Default: no limit.
     sample
         About how many rows to try with.
     total
-        How many rows these stand for, if the data is a sample already. Default: they are all.
+        How many rows the data stands for, if it is already a sample. Default: its own number of rows.
     keep_order
-        Whether rows stay in the order in which they come.
+        Whether rows must stay in their order.
     partition_by
-        Columns that stand in folders already. Default: that is to be advised too.
+        Columns that are already folders. Default: partitions may be recommended too.
     writers
-        Who may write: ``polars``, ``pyarrow``. Default: both, if pyarrow is installed.
+        Which writers may be used: ``polars``, ``pyarrow``. Default: both, if pyarrow is installed.
     forms
-        Whether columns may stand in files in other forms, which ``lp.scan`` undoes and other readers (of Delta tables) do not.
+        Whether columns may be stored in other physical forms. ``lp.scan`` converts them back; other readers (of Delta tables) do not.
     timed
-        Whether ways are written and read to see how long that takes; else that follows from their bytes by rates, and the same rows get the
-        same advice. Default: if there are 1.5 seconds or more.
+        Whether candidates are timed. If not, times are estimated from bytes with known rates, and the same rows always give the same advice.
+        Default: if the budget is 1.5 seconds or more.
     clock
-        Tells the time, in seconds. Default: that of the processor in this process, which other work on the machine does not
-        disturb.
+        Returns the time in seconds. Default: the processor time of this process, which other programs do not disturb.
 
     Raises
     ------
     LazypipeError
-        If there is no such goal, writer or column, or nothing to look at.
+        If there is no such goal, writer or column, or if there are no rows.
     SourceError, StorageError
         If the files at a URI cannot be read.
 

@@ -20,35 +20,34 @@ CURVES: tuple[Curve, ...] = ("linear", "z_order", "hilbert")
 
 @dataclass(frozen=True)
 class Layout:
-    """How rows stand in data files.
+    """How rows are stored in data files.
 
-    ``codecs`` and ``encodings`` speak of columns as they stand in the file: after ``forms``.
+    ``codecs`` and ``encodings`` refer to columns as they are in the file, after ``forms`` were applied.
 
     Parameters
     ----------
     forms
-        Column → the physical form that it is written in, and that a scan undoes.
+        Column → the physical form in which it is written, and which ``lp.scan`` converts back.
     sort_by
-        Columns that rows are ordered by, in each file and from file to file.
+        Columns by which rows are ordered, within files and across them.
     curve, bounds
-        How ``sort_by`` makes one order, and what a curve must know for that: column → texts of the values between its parts.
+        How the columns of ``sort_by`` are combined into one order, and the boundaries that a curve needs: column → values, as text.
     codec, level
-        Compression; None is the codec's own level.
+        Compression; None is the codec's default level.
     codecs
-        Column → (codec, level), where it differs. Only pyarrow's writer can do that.
+        Column → (codec, level), if different. Needs pyarrow's writer.
     encodings
-        Column → ``dictionary``, ``delta``, ``delta_length``, ``byte_stream_split``, ``rle`` or ``plain``. Only pyarrow's writer can do
-        that.
+        Column → ``dictionary``, ``delta``, ``delta_length``, ``byte_stream_split``, ``rle`` or ``plain``. Needs pyarrow's writer.
     row_group_rows, page_bytes, file_bytes
-        Targets; None leaves them to the writer. ``file_bytes`` is that of a file on disk.
+        Target sizes; None: the writer's default. ``file_bytes`` is the size on disk.
     statistics
-        Whether least and greatest values stand in the footer.
+        Whether footers contain minimum and maximum values.
     bloom
-        Columns with a bloom filter in each row group. Only pyarrow's writer can do that.
+        Columns with a bloom filter in each row group. Needs pyarrow's writer.
     writer
         ``polars`` or ``pyarrow``.
     partition_by
-        Columns whose values are folders.
+        Columns whose values are folder names.
 
     Examples
     --------
@@ -82,11 +81,11 @@ class Layout:
 
     @property
     def id(self) -> str:
-        """Sixteen hexadecimal digits that are the same for equal layouts, in every process."""
+        """Sixteen hexadecimal digits; equal layouts have the same id in every process."""
         return seal(self.to_dict())[:16]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain data that JSON holds, without what is at its default."""
+        """Return plain JSON data, without defaults."""
         plain = {f.name: thaw(getattr(self, f.name)) for f in fields(self) if getattr(self, f.name) != f.default}
         if self.forms:
             plain["forms"] = {name: form.to_dict() for name, form in self.forms.items()}
@@ -94,7 +93,7 @@ class Layout:
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> Layout:
-        """Read it back; raises ValueError, KeyError or TypeError for what ``to_dict`` does not give."""
+        """Read a layout from the data that ``to_dict`` returns; raises ValueError, KeyError or TypeError for other data."""
         given = dict(freeze(plain))
         if "forms" in given:
             given["forms"] = {name: physical.from_dict(thaw(form)) for name, form in given["forms"].items()}

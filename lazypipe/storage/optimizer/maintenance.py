@@ -42,26 +42,28 @@ _TRIES = 100
 
 @dataclass(frozen=True)
 class Rewrite:
-    """What was, or would be, written anew.
+    """What was rewritten, or would be.
 
     Parameters
     ----------
     uri
         The dataset.
     version
-        The commit that holds it. None: nothing was committed, as there was nothing to do, or only to be told.
+        The new version. None if nothing was committed: there was nothing to do, or it was a dry run.
     tasks
-        Which files go together, and why.
+        Which files are merged or rewritten together, and why.
     replaced, written
-        Files that are no longer part of the dataset, and those that hold their rows now.
+        Files that are no longer part of the dataset, and the new files with their rows.
     before, after
-        Columns as they stand in these files, each with its bytes.
+        Bytes of each column in these files.
     layout
-        That of the files written, if one was asked for, with ``reasons``.
+        The layout of the new files, if one was requested, with ``reasons``.
     missed
-        How many tasks came to nothing, because another run replaced their files first.
+        How many tasks were given up because another run replaced their files first.
+    dead
+        How many deleted rows were removed from files.
     record, unrecorded
-        The number of its record in the ledger, and why there is none, where there should be.
+        The number of its record in the ledger; if it could not be recorded, why.
     """
 
     uri: str
@@ -79,7 +81,7 @@ class Rewrite:
     unrecorded: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return it as plain data."""
+        """Return plain JSON data."""
         return {
             "uri": self.uri,
             "version": self.version,
@@ -96,7 +98,7 @@ class Rewrite:
         }
 
     def to_markdown(self) -> str:
-        """Return a report: files and bytes before and after, each column's, and the reasons."""
+        """Return a report: files and bytes before and after, in total and per column, and the reasons."""
         plain = self.to_dict()
         planned = self.version is None and self.tasks
         lines = [f"# {'Plan' if planned else 'Rewrite'} of {self.uri}", "", str(self), ""]

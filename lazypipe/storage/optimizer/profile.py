@@ -46,38 +46,38 @@ _TICKS = {"ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
 
 @dataclass(frozen=True)
 class ColumnProfile:
-    """What a column's values in a sample are like.
+    """The properties of a column, from a sample of its values.
 
     Parameters
     ----------
     name, dtype
         Of the column.
     rows, nulls, distinct
-        In the sample; distinct values without the null, None for nested columns.
+        In the sample; distinct values without null, None for nested columns.
     least, greatest
-        The bounds of what can be compared.
+        Minimum and maximum, if values can be compared.
     runs
-        How often the value is another than in the row before, plus one.
+        The number of runs of equal consecutive values.
     order, strict
-        Whether values only rise or only fall from row to row, and whether no two are the same.
+        Whether the values only rise or only fall, and whether all are different.
     rising
-        Which part of the steps from a value to the next does not fall.
+        The fraction of steps from one value to the next that do not fall.
     entropy
-        Bits that a value holds if the others are not known.
+        Bits per value, if all other values are unknown.
     shortest, longest, mean_bytes, prefix
-        Lengths of texts and binary values in bytes, and what all texts begin with.
+        Lengths of texts and binary values in bytes, and the common prefix of all texts.
     make
-        The form that nearly all texts fit.
+        The template that nearly all texts match.
     digits
-        Decimals that nearly all floats, or all decimals, have; None if more than eight.
+        The number of decimals of nearly all floats, or of all decimals; None if more than eight.
     product
-        Whether floats with decimals are whole numbers times 0.01, which are not always those that are written with two decimals.
+        Whether floats with decimals are integers times 0.01, which is not always the same as the number written with two decimals.
     unit
-        The greatest unit of which nearly all whole numbers, datetimes and durations are multiples.
+        The largest unit of which nearly all integers, datetimes and durations are multiples.
     encodings
-        Bytes that the sample takes per encoding, before compression: counted, not tried.
+        Bytes that the sample takes per encoding, before compression; calculated, not tried.
     stored
-        Bytes that the column takes in the files that the sample is of; None if it is of none.
+        Bytes that the column takes in the files that the sample was read from; None if it was not read from files.
     """
 
     name: str
@@ -104,7 +104,7 @@ class ColumnProfile:
     stored: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain data that JSON holds."""
+        """Return plain JSON data."""
         plain = {f.name: getattr(self, f.name) for f in fields(self)}
         plain |= {"dtype": dtype_name(self.dtype), "least": _shown(self.least), "greatest": _shown(self.greatest)}
         plain["make"] = None if self.make is None else self.make.to_dict()
@@ -113,18 +113,18 @@ class ColumnProfile:
 
 @dataclass(frozen=True)
 class Profile:
-    """What the columns of a frame are like, by a sample of it.
+    """The properties of a frame's columns, from a sample of its rows.
 
     Parameters
     ----------
     rows
-        In the sample.
+        Rows in the sample.
     total
-        In the frame.
+        Rows in the frame.
     columns
-        Each column by itself.
+        The profile of each column.
     relations
-        What columns have to do with each other.
+        Relations between columns.
     """
 
     rows: int
@@ -141,7 +141,7 @@ class Profile:
         return {c.name: c for c in self.columns}
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain data that JSON holds."""
+        """Return plain JSON data."""
         return {
             "rows": self.rows,
             "total": self.total,
@@ -150,7 +150,7 @@ class Profile:
         }
 
     def to_frame(self) -> pl.DataFrame:
-        """Return a frame with a row per column; bounds and forms are text."""
+        """Return a frame with one row per column; minimum, maximum and forms are text."""
         types = {
             "name": pl.String,
             "dtype": pl.String,
@@ -181,7 +181,7 @@ class Profile:
         return pl.DataFrame(rows, schema=types, orient="row")
 
     def to_markdown(self) -> str:
-        """Return tables of columns and of relations.
+        """Return tables of the columns and of the relations between them.
 
         Examples
         --------
@@ -237,12 +237,12 @@ def profile(
     sample: int = ROWS,
     storage_options: Mapping[str, Any] | None = None,
 ) -> Profile:
-    """Profile a frame, a dataset, or the Parquet files at a URI, by a sample of the rows.
+    """Profile a frame, a dataset, or Parquet files at a URI, using a sample of the rows.
 
     Parameters
     ----------
     sample
-        About how many rows to look at, in stretches that are spread evenly. What is found holds for these.
+        About how many rows to look at, in evenly spread blocks. Everything in the profile refers to these rows.
 
     Raises
     ------

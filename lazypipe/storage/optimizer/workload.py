@@ -22,24 +22,24 @@ Use = Literal["filters", "joins", "groups", "sorts", "columns"]
 
 @dataclass(frozen=True)
 class Query:
-    """One question that is asked of a dataset.
+    """One query on a dataset.
 
     Parameters
     ----------
     name
-        What reads it: ``pipeline/stage``, or the text of a declared query.
+        Who runs it: ``pipeline/stage``, or the text of a declared query.
     filters
         Column → how it is compared.
     joins, groups, sorts
-        Columns that are keys of these.
+        Columns that are join keys, group keys and sort keys.
     columns
         All columns that are read.
     where
-        The filter as SQL text, where it is known: to be run by whoever wants to measure.
+        The filter as SQL text, if known, so that it can be run and measured.
     selectivity
-        Which part of the rows goes through the filters, if it is known.
+        The fraction of rows that pass the filters, if known.
     weight
-        How often it is asked, next to the others.
+        How often it is run, relative to the others.
     """
 
     name: str = ""
@@ -58,30 +58,30 @@ class Query:
 
     @property
     def access(self) -> Access:
-        """How it reads: values compared with ``equal`` make a lookup, with ``range`` a range, everything else a scan."""
+        """The access pattern: a lookup if values are compared with ``equal``, a range with ``range``, otherwise a scan."""
         compared = set(self.filters.values())
         return "point lookup" if "equal" in compared else "time range" if "range" in compared else "scan"
 
     def selecting(self, part: float | None) -> Query:
-        """Return it with the part of the rows that goes through its filters."""
+        """Return the query with this fraction of rows passing its filters."""
         return replace(self, selectivity=part)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain data that JSON holds, without what is at its default."""
+        """Return plain JSON data, without defaults."""
         blank = Query()
         return {k: thaw(v) for k, v in vars(self).items() if v != getattr(blank, k)}
 
 
 @dataclass(frozen=True)
 class Workload:
-    """The questions that are asked of a dataset.
+    """How a dataset is read.
 
     Parameters
     ----------
     queries
-        Each of them.
+        The queries on it.
     declared
-        How the dataset is used, if somebody has said so; else it follows from the queries.
+        The access pattern, if it was declared; otherwise it follows from the queries.
 
     Examples
     --------
@@ -99,7 +99,7 @@ class Workload:
 
     @property
     def access(self) -> Access:
-        """How the dataset is used on the whole: as declared, else as most of its queries do."""
+        """The overall access pattern: as declared, or that of most queries."""
         if self.declared is not None:
             return self.declared
         weights: dict[Access, float] = dict.fromkeys(ACCESS, 0.0)
@@ -108,7 +108,7 @@ class Workload:
         return max(ACCESS, key=lambda a: weights[a])
 
     def weights(self, use: Use) -> dict[str, float]:
-        """Return the columns that queries use in a way, each with the part of all queries that does, the most used first."""
+        """Return the columns that queries use in a given way, with the fraction of queries that do, the most used first."""
         total = sum(q.weight for q in self.queries)
         found: dict[str, float] = {}
         for query in self.queries:
@@ -117,7 +117,7 @@ class Workload:
         return dict(sorted(found.items(), key=lambda item: -item[1]))
 
     def renamed(self, names: Mapping[str, str]) -> Workload:
-        """Return it in terms of other columns; what ``names`` does not hold is left out."""
+        """Return the workload with other column names; columns that are not in ``names`` are left out."""
 
         def kept(columns: Iterable[str]) -> tuple[str, ...]:
             return tuple(names[c] for c in columns if c in names)
@@ -139,6 +139,6 @@ class Workload:
         return Workload(queries, self.declared)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain data that JSON holds."""
+        """Return plain JSON data."""
         plain: dict[str, Any] = {"queries": [q.to_dict() for q in self.queries]}
         return plain | ({"access": self.declared} if self.declared is not None else {})

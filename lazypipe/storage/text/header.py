@@ -6,40 +6,17 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from lazypipe.errors import SourceError
-from lazypipe.storage.reasons import AGAIN
+from lazypipe.storage.documents import document
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
-__all__ = ["document", "misread", "refuse_misread"]
+__all__ = ["misread", "refuse_misread"]
 
 _AGAIN = re.compile(r"(.+)_duplicated_\d+", re.DOTALL)
 _LONG = 60
 """Characters of a name that are shown."""
 _SEPARATORS = (",", ";", "\t", "|")
-_DOCUMENTS = (
-    (re.compile(r"<(!doctype html|html|head|body)\b", re.IGNORECASE), "an HTML page, such as one that asks to log in"),
-    (
-        re.compile(r"<\?xml\b|<error>", re.IGNORECASE),
-        "an XML document, such as one with which a store says what went wrong",
-    ),
-    (re.compile(r"""[\[{]\s*$|[\[{]\s*["\[{]"""), "a JSON document"),
-    (re.compile(r"PK\x03\x04"), "a zip archive, as which Excel keeps its workbooks"),
-    (re.compile(r"PAR1[^ -~\t]"), "a Parquet file"),
-)
-"""How files begin that are something else whatever they are called, and what they are."""
-
-
-def document(line: str) -> str | None:
-    """Return what a file is that begins with a line by which it cannot be CSV; None if it may be.
-
-    Examples
-    --------
-    >>> document("<!DOCTYPE html>"), document("id,name")
-    ('an HTML page, such as one that asks to log in', None)
-    """
-    begin = line.lstrip("\ufeff \t\r\n")
-    return next((what for pattern, what in _DOCUMENTS if pattern.match(begin)), None)
 
 
 def misread(names: Sequence[str], options: Mapping[str, Any], known: Collection[str]) -> tuple[str, str] | None:
@@ -61,8 +38,8 @@ def misread(names: Sequence[str], options: Mapping[str, Any], known: Collection[
     new = [n for n in names if n not in known]
     if not options.get("has_header", True) or not new:
         return None
-    if names[0] not in known and (other := document(names[0])) is not None:
-        return f"the file is {other}, and not CSV", AGAIN
+    if names[0] not in known and (other := document(names[0], "csv")) is not None:
+        return other
     if any(
         "\0" in n or "\r" in n for n in names
     ):  # it is no text, or all of it is the header, which is told where names are looked at
@@ -95,8 +72,9 @@ def misread(names: Sequence[str], options: Mapping[str, Any], known: Collection[
 def refuse_misread(uri: str, names: Sequence[str], options: Mapping[str, Any], known: Collection[str]) -> None:
     """Raise SourceError, which names the file, where its header was not read as it was meant, and those of others were."""
     if (found := misread(names, options, known)) is not None:
+        of_its_own = document(names[0], "csv") == found
         again = "deliver it again as the others are written, or make it another source"
-        raise SourceError(found[0], uri=uri, fix=AGAIN if found[1] == AGAIN else again)
+        raise SourceError(found[0], uri=uri, fix=found[1] if of_its_own else again)
 
 
 def _shown(name: str) -> str:

@@ -137,7 +137,7 @@ def test_files_are_as_many_as_the_root_of_rows_says_and_no_more_than_are_wanted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by: str, more: dict[str, Any], many: int
 ) -> None:
     """What changes in groups of no time may be anywhere: small files would all be written anew, each by a query of its own."""
-    monkeypatch.setattr(tiers, "_LEAST", 1)
+    monkeypatch.setattr(tiers, "LEAST", 1)
     monkeypatch.setattr(tiers, "_ROOT", 1)
     monkeypatch.setattr(groups, "_TOGETHER", 0)
     data = definition(**more)
@@ -346,6 +346,22 @@ def test_rows_beyond_what_changes_go_to_a_file_that_later_changes_leave_alone(
     assert stayed == [[*range(-20, -3)], [-3, -2, -1, 0]]
 
 
+@pytest.mark.parametrize(("least", "files"), [(100, [90]), (50, [10, 80])])
+def test_where_hardly_a_group_is_touched_a_small_file_stays_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, least: int, files: list[int]
+) -> None:
+    """Nothing says that any of its groups changes again soon; only of a larger file that is worth a file more."""
+    monkeypatch.setattr(groups, "_APART", 3)
+    monkeypatch.setattr(groups, "LEAST", least)
+    data = definition()
+    deliver(tmp_path, "1", [(k, k) for k in range(90)])
+    run(tmp_path, data)
+    deliver(tmp_path, "2", [(9, 1)])
+    assert run(tmp_path, data).written == 1
+    assert sorted(f.rows for f in Dataset(str(tmp_path / "out/s")).read().files) == files
+    assert held(tmp_path) == expected(tmp_path)
+
+
 @given(
     deliveries=st.lists(
         st.lists(
@@ -364,6 +380,7 @@ def test_whichever_rows_go_apart_all_are_there_once(
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         root, data = Path(folder), definition({"filter": f"total != {dropped}"})
         patch.setattr(groups, "_APART", 1)
+        patch.setattr(groups, "LEAST", 1)
         patch.setattr(tiers, "FAN", 4)
         for number, rows in enumerate(deliveries):
             deliver(root, str(number), rows)
