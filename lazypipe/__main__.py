@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:  # 1 would say that a gate failed
         if isinstance(error, OSError):  # such as a full disk behind our output
             sys.stdout = None
-            say(f"the result could not be told: {error}")
+            say(f"the result could not be written: {error}")
         else:
             say(traceback.format_exc().rstrip())
         return 3
@@ -51,8 +51,9 @@ def _parser() -> Parser:
     parser = Parser(
         prog="lazypipe",
         description="Data pipelines as Polars lazy plans.",
-        epilog="Of a new definition: check FILE says what is wrong with it, run FILE makes its outputs, show FILE OUTPUT their first rows. "
-        "COMMAND --help tells the options of each.",
+        epilog="To start with a new definition: 'check FILE' reports its mistakes, 'run FILE' writes its outputs, 'show FILE OUTPUT' shows "
+        "the first rows of one. 'COMMAND --help' explains the options of a command. "
+        "Exit codes: 0 success, 1 a gate failed, 2 wrong definition or command line, 3 the run could not be completed.",
     )
     parser.add_argument("--version", action="version", version=f"lazypipe {lp.__version__}")
     commands = Commands(parser)

@@ -931,7 +931,7 @@ def test_who_looks_on_decides_over_nothing(shop: Path) -> None:
     shop.write_text(DEFINITION)
     assert shell("lazypipe run shop.yaml >&- 2>&-", shop.parent).returncode == 0
     full = shell("lazypipe status shop.yaml --json >/dev/full", shop.parent)
-    said = b"the result could not be told: [Errno 28] No space left on device\n"
+    said = b"the result could not be written: [Errno 28] No space left on device\n"
     assert (full.returncode, full.stderr) == (3, said)
 
 

@@ -49,7 +49,7 @@ __all__ = [
 
 _Told = TypeVar("_Told")
 
-SEVERAL = "a definition, YAML or JSON, or several, or a folder of them"
+SEVERAL = "one or more pipeline definitions (YAML or JSON), or a folder of them"
 
 
 class Parser(argparse.ArgumentParser):
@@ -88,7 +88,7 @@ class Commands:
         """Add a command; ``function`` returns its exit code."""
         made = self._parsers.add_parser(name, help=text, description=text)
         made.set_defaults(command=function, parser=made)
-        made.add_argument("--json", action="store_true", help="write JSON to stdout")
+        made.add_argument("--json", action="store_true", help="write the result as JSON to stdout")
         return made
 
     def over_file(
@@ -98,7 +98,7 @@ class Commands:
         text: str,
         *,
         file: str | None = None,
-        what: str = "the definition, YAML or JSON",
+        what: str = "the pipeline definition (YAML or JSON)",
     ) -> argparse.ArgumentParser:
         """Add a command about what stands of a definition (``loaded``); ``file`` says how often that is given, and ``what`` it is."""
         made = self.add(name, function, text)
@@ -110,9 +110,19 @@ class Commands:
     ) -> argparse.ArgumentParser:
         """Add a command that compiles a definition (``compiled``), and so takes its parameters."""
         made = self.over_file(name, function, text, **how)
-        made.add_argument("--param", action="append", default=[], metavar="NAME=VALUE", help="set a parameter")
         made.add_argument(
-            "--allow", action="append", default=[], metavar="MODULE", help="allow python operations of it"
+            "--param",
+            action="append",
+            default=[],
+            metavar="NAME=VALUE",
+            help="set a parameter of the pipeline; may be repeated",
+        )
+        made.add_argument(
+            "--allow",
+            action="append",
+            default=[],
+            metavar="MODULE",
+            help="allow python operations to import this module; may be repeated",
         )
         return made
 
@@ -124,7 +134,7 @@ def take_storage_options(made: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="a credential or setting of the storage, by the names of Polars or of fsspec",
+        help="a credential or setting of the storage, under the name that Polars or fsspec uses; may be repeated",
     )
 
 

@@ -24,19 +24,31 @@ __all__ = ["add"]
 
 def add(commands: Commands) -> None:
     """Add the commands that read a definition, and no data."""
-    explain = commands.over_plan("explain", _explain, "Show the query plan of a source, stage or output.")
-    explain.add_argument("name", help="source, stage or output")
-    explain.add_argument("--kind", choices=["logical", "optimized", "physical"], default="optimized")
-    commands.over_plan("check", _check, "Check definitions; run nothing.", file="+", what=SEVERAL)
-    what = "Show columns and types; without a file, the JSON Schema of definitions."
+    explain = commands.over_plan(
+        "explain", _explain, "Show the query plan of a source, stage or output. Reads no data."
+    )
+    explain.add_argument("name", help="the source, stage or output")
+    explain.add_argument(
+        "--kind", choices=["logical", "optimized", "physical"], default="optimized", help="Default: optimized"
+    )
+    commands.over_plan("check", _check, "Check pipeline definitions without running them.", file="+", what=SEVERAL)
+    what = "Show the columns and types of a pipeline. Without a file, print the JSON Schema of definitions."
     schema = commands.over_plan("schema", _schema, what, file="?")
-    schema.add_argument("name", nargs="?", help="source, stage or output. Default: all")
-    text = "Show where columns come from, or where one goes; read no data."
+    schema.add_argument("name", nargs="?", help="the source, stage or output. Default: all")
+    text = "Show where columns come from, or what depends on them. Reads no data."
     more = f"{SEVERAL}; then a column (stage.column), stage or rule. Default: everything"
     lineage = commands.over_plan("lineage", _lineage, text, file="+", what=more)
-    lineage.add_argument("--format", choices=["text", "json", "dot", "mermaid"], default="text")
-    lineage.add_argument("--downstream", action="store_true", help="what depends on it, instead of what it depends on")
-    lineage.add_argument("--optimized", action="store_true", help="only columns that something needs")
+    lineage.add_argument("--format", choices=["text", "json", "dot", "mermaid"], default="text", help="Default: text")
+    lineage.add_argument(
+        "--downstream",
+        action="store_true",
+        help="show what depends on the column, stage or rule, instead of what it depends on",
+    )
+    lineage.add_argument(
+        "--optimized",
+        action="store_true",
+        help="show only columns that are really read, as in the optimized query plan",
+    )
 
 
 def _explain(options: argparse.Namespace) -> int:

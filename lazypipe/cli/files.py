@@ -21,38 +21,58 @@ __all__ = ["add"]
 
 def add(commands: Commands) -> None:
     """Add the commands about how a dataset's files are laid out."""
-    optimize = commands.add(
-        "optimize", _optimize, "Write a dataset's files anew, in a layout that is chosen by its rows."
-    )
-    compact = commands.add("compact", _compact, "Write a dataset's small files as fewer, and leave out dead rows.")
+    optimize = commands.add("optimize", _optimize, "Rewrite a dataset's files in a layout chosen from its rows.")
+    compact = commands.add("compact", _compact, "Merge a dataset's small files and remove dead rows.")
     for made in (optimize, compact):
-        made.add_argument("dataset", help="the folder of a dataset")
-        made.add_argument("--dry-run", action="store_true", help="only say what would be done")
+        made.add_argument("dataset", help="the dataset's folder")
+        made.add_argument("--dry-run", action="store_true", help="show what would be done, and change nothing")
     optimize.add_argument(
-        "--goal", choices=["storage", "balanced", "read", "write"], default="balanced", help="Default: balanced"
+        "--goal",
+        choices=["storage", "balanced", "read", "write"],
+        default="balanced",
+        help="what the layout should favour. Default: balanced",
     )
     optimize.add_argument(
-        "--partition-by", action="append", metavar="COLUMN", help="have these folders. Default: those that there are"
+        "--partition-by",
+        action="append",
+        metavar="COLUMN",
+        help="partition by this column; may be repeated. Default: the current partitioning",
     )
-    optimize.add_argument("--budget", type=float, metavar="SECONDS", help="what choosing may take. Default: no end")
     optimize.add_argument(
-        "--pipeline", action="append", default=[], metavar="FILE", help="a definition that reads it, or writes it"
+        "--budget", type=float, metavar="SECONDS", help="time limit for choosing the layout, in seconds. Default: none"
     )
-    compact.add_argument("--target", type=int, metavar="BYTES", help="size of a file. Default: 128 MiB")
-    compact.add_argument("--dead", type=float, metavar="PART", help="rows of a file that may be gone. Default: 0.2")
-    vacuum = commands.add("vacuum", _vacuum, "Delete files that no kept version uses.")
-    vacuum.add_argument("target", help="a definition, or the folder of a dataset")
+    optimize.add_argument(
+        "--pipeline",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="a pipeline that reads or writes the dataset, so that its queries count; may be repeated",
+    )
+    compact.add_argument(
+        "--target", type=int, metavar="BYTES", help="target size of a file, in bytes. Default: 128 MiB"
+    )
+    compact.add_argument(
+        "--dead",
+        type=float,
+        metavar="PART",
+        help="rewrite files in which more than this fraction of the rows is dead. Default: 0.2",
+    )
+    vacuum = commands.add("vacuum", _vacuum, "Delete data files that no kept version uses.")
+    vacuum.add_argument("target", help="a pipeline definition, or a dataset's folder")
     vacuum.add_argument(
         "--keep",
         type=int,
         default=1,
         metavar="N",
-        help="versions to keep; earlier ones cannot be read, or rolled back to, any more. Default: 1",
+        help="number of versions to keep; earlier ones can no longer be read or rolled back to. Default: 1",
     )
     vacuum.add_argument(
-        "--older-than", default="24h", metavar="AGE", help="leave younger unfinished files. Default: 24h"
+        "--older-than",
+        default="24h",
+        metavar="AGE",
+        help="keep uncommitted files younger than this, which may belong to a run in progress. Default: 24h",
     )
-    vacuum.add_argument("--dry-run", action="store_true", help="say what would be deleted")
+    vacuum.add_argument("--dry-run", action="store_true", help="show what would be deleted, and delete nothing")
     for made in (optimize, compact, vacuum):
         take_storage_options(made)
 

@@ -27,40 +27,46 @@ __all__ = ["add"]
 
 def add(commands: Commands) -> None:
     """Add the commands about versions and records."""
-    text = "Show which version each output has, and what it was made of."
+    text = "Show the current version of each output, and what it was made from."
     commands.over_file("status", _status, text, file="+", what=SEVERAL)
-    history = commands.over_file("history", _history, "Show the versions of an output that can be read.")
+    history = commands.over_file("history", _history, "List the versions of an output that can be read.")
     history.add_argument("output", help="the output")
-    rollback = commands.over_file("rollback", _rollback, "Make an earlier version of an output the one in force.")
+    rollback = commands.over_file("rollback", _rollback, "Restore an earlier version of an output, as a new version.")
     rollback.add_argument("output", help="the output")
-    rollback.add_argument("version", type=int, help="its number, as history tells it")
+    rollback.add_argument("version", type=int, help="the version's number, as listed by history")
     ledger = commands.add(
-        "ledger", _ledger, "List the recorded runs of a pipeline, check the ledger, or find where a file's data is."
+        "ledger",
+        _ledger,
+        "List the recorded runs of a pipeline, verify its ledger, or find the outputs that hold a file's data.",
     )
     ledger.add_argument(
-        "file", help="the definition, a folder of those that have a ledger in common, or the URI of a ledger"
+        "file", help="the pipeline definition, a folder of definitions that share a ledger, or the URI of a ledger"
     )
     ledger.add_argument(
-        "--verify", action="store_true", help="check that no record was touched; exit code 3 if one was"
+        "--verify", action="store_true", help="check that no record was changed or removed; exit code 3 if one was"
     )
     ledger.add_argument(
         "--data",
         action="store_true",
-        help="the same, and read the data files of all outputs: each must hold what was written",
+        help="as --verify, and also check that the data files of all outputs hold what was written",
     )
     ledger.add_argument(
-        "--head", metavar="NUMBER:HASH", help="check that the ledger still has the end that was noted before"
+        "--head",
+        metavar="NUMBER:HASH",
+        help="check that the ledger still contains this record, noted down earlier as its last one",
     )
-    ledger.add_argument("--output", help="only runs of this output")
+    ledger.add_argument("--output", help="list only runs of this output")
     ledger.add_argument(
-        "--containing", metavar="FILE", help="which outputs hold data from this file (URI, path or BLAKE3)"
+        "--containing", metavar="FILE", help="list the outputs that hold data from this file (URI, path or BLAKE3 hash)"
     )
-    audit = commands.add("audit", _audit, "Tell all that is known of a version of an output, from raw sources to it.")
+    audit = commands.add(
+        "audit", _audit, "Report everything known about a version of an output, from the raw sources on."
+    )
     audit.add_argument(
-        "file", help="the definition, a folder of those that have a ledger in common, or the URI of a ledger"
+        "file", help="the pipeline definition, a folder of definitions that share a ledger, or the URI of a ledger"
     )
     audit.add_argument("output", help="the output")
-    audit.add_argument("--version", type=int, metavar="N", help="Default: the last")
+    audit.add_argument("--version", type=int, metavar="N", help="the version to report on. Default: the latest")
 
 
 def _status(options: argparse.Namespace) -> int:

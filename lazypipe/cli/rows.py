@@ -28,21 +28,43 @@ def add(commands: Commands) -> None:
     show = commands.over_plan("show", _show, "Show the first rows of a published output.")
     show.add_argument(
         "output",
-        help="the output; or OUTPUT__quarantine (of a source or stage: NAME__quarantine), OUTPUT__late, OUTPUT__changes, OUTPUT__panes",
+        help="the output, or one of its side tables: OUTPUT__quarantine, OUTPUT__late, OUTPUT__changes, "
+        "OUTPUT__panes; for the quarantine of a source or stage, NAME__quarantine",
     )
-    show.add_argument("-n", "--rows", type=_count, default=10, help="how many rows. Default: 10")
-    trace = commands.over_plan("trace", _trace, "Show which source rows, in which files, made a row of an output.")
-    trace.add_argument("output", help="the output; or a source, of which all rows with the key are shown")
-    trace.add_argument("--key", action="append", required=True, metavar="COLUMN=VALUE", help="the row's key")
-    trace.add_argument("--version", type=int, metavar="N", help="of which version. Default: as the sources are now")
+    show.add_argument("-n", "--rows", type=_count, default=10, help="number of rows to show. Default: 10")
+    trace = commands.over_plan(
+        "trace", _trace, "Show the source rows, and their files, that a row of an output was made from."
+    )
+    trace.add_argument("output", help="the output; or a source, to show all of its rows with the key")
     trace.add_argument(
-        "--as-of", metavar="TIME", help="of the version that was in force then, UTC where it has no zone"
+        "--key",
+        action="append",
+        required=True,
+        metavar="COLUMN=VALUE",
+        help="the key of the row; repeat it for each column of the key",
     )
-    diff = commands.add("diff", _diff, "Show which rows make one table into another: inserted, updated, deleted.")
-    diff.add_argument("a", help="a dataset's folder, of a version as FOLDER@VERSION, or files")
-    diff.add_argument("b", help="the table to compare it with")
-    diff.add_argument("--key", action="append", required=True, metavar="COLUMN", help="a column that identifies a row")
-    diff.add_argument("-n", "--rows", type=_count, default=20, help="rows of each kind to show. Default: 20")
+    trace.add_argument(
+        "--version",
+        type=int,
+        metavar="N",
+        help="trace the row of this version. Default: the row that the sources give now",
+    )
+    trace.add_argument(
+        "--as-of",
+        metavar="TIME",
+        help="trace the row of the version that was current at this time (UTC unless it has a zone)",
+    )
+    diff = commands.add("diff", _diff, "Compare two tables: show the rows inserted, updated and deleted between them.")
+    diff.add_argument("a", help="a dataset's folder (FOLDER@VERSION for an earlier version), or files")
+    diff.add_argument("b", help="the table to compare it with, given in the same way")
+    diff.add_argument(
+        "--key",
+        action="append",
+        required=True,
+        metavar="COLUMN",
+        help="a column of the key that identifies rows; may be repeated",
+    )
+    diff.add_argument("-n", "--rows", type=_count, default=20, help="number of rows of each kind to show. Default: 20")
     take_storage_options(diff)
 
 

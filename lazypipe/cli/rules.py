@@ -14,16 +14,20 @@ __all__ = ["add"]
 
 def add(commands: Commands) -> None:
     """Add the commands that write rules."""
-    text = "Propose rules that hold on the rows of files or a dataset, as YAML to be put under gate."
+    text = "Suggest rules that the rows of files or a dataset pass, as YAML for a gate."
     suggest = commands.add("suggest", _suggest, text)
-    suggest.add_argument("data", help="a file, a pattern, or a dataset's folder")
-    suggest.add_argument("--sample", type=int, metavar="N", help="look at about N rows. Default: all")
+    suggest.add_argument("data", help="a file, a glob pattern, or a dataset's folder")
+    suggest.add_argument("--sample", type=int, metavar="N", help="read about N rows only. Default: all")
     take_storage_options(suggest)
-    text = "Write the columns and rules of another tool's contract, as YAML to be put under sources."
+    text = "Convert another tool's data contract to columns and rules, as YAML for sources."
     taken = commands.add("import", _import, text)
-    taken.add_argument("format", choices=["odcs", "dbt", "gx"], help="whose: ODCS, dbt, Great Expectations")
-    taken.add_argument("file", help="the data contract, the dbt properties (schema.yml), or the suite")
-    taken.add_argument("table", nargs="?", help="only of this table. Default: all")
+    taken.add_argument(
+        "format", choices=["odcs", "dbt", "gx"], help="format of the contract: ODCS, dbt or Great Expectations"
+    )
+    taken.add_argument(
+        "file", help="the ODCS data contract, the dbt properties (schema.yml), or the Great Expectations suite"
+    )
+    taken.add_argument("table", nargs="?", help="convert only this table. Default: all")
 
 
 def _suggest(options: argparse.Namespace) -> int:

@@ -30,52 +30,65 @@ __all__ = ["add", "run"]
 
 def add(commands: Commands) -> None:
     """Add the commands that run a pipeline, or say what that would do."""
-    what = "Run pipelines: write, audit, publish; what has not changed is left as it is. Of several, each after those that feed it."
+    what = "Run pipelines: write, audit and publish what has changed. Several run in the order of their dependencies."
     once = commands.over_plan("run", run, what, file="+", what=SEVERAL)
     once.add_argument(
-        "--full", action="store_true", help="make all outputs anew, also those whose inputs did not change"
+        "--full", action="store_true", help="recompute all outputs, also those whose inputs have not changed"
     )
     once.add_argument(
-        "--window", metavar="START..END", help="of files never read, only those with event times in this range"
+        "--window",
+        metavar="START..END",
+        help="backfill: of the files not read before, take only those with event times in this range",
     )
-    once.add_argument("--chunk", metavar="DURATION", help="work the window off in pieces of this length, a run each")
-    text = "Say what a run would do, and why; read no data."
+    once.add_argument("--chunk", metavar="DURATION", help="process the window in pieces of this length, one run each")
+    text = "Show what a run would do, and why. Reads no data."
     plan = commands.over_plan("plan", _plan, text, file="+", what=SEVERAL)
     for made in (once, plan):
-        text = "only this, and what it is made of; nothing else is looked at; may be repeated"
+        text = "only this output and what it is made from; may be repeated"
         made.add_argument("--output", action="append", default=[], metavar="NAME", help=text)
-    plan.add_argument("--full", action="store_true", help="of a run with --full")
-    plan.add_argument("--window", metavar="START..END", help="of a run with --window")
+    plan.add_argument("--full", action="store_true", help="plan a run with --full")
+    plan.add_argument("--window", metavar="START..END", help="plan a run with --window")
     stream = commands.over_plan(
-        "stream", _stream, "Run again and again, over what came since; SIGINT or SIGTERM stops after the batch."
+        "stream",
+        _stream,
+        "Run continuously, in batches of newly arrived data. SIGINT or SIGTERM stops after the current batch.",
     )
     _stream_options(stream)
     for made in (once, stream):
-        text = "take in what this object reads, for a source that is no file, and keep it where the source says"
+        text = "pull rows from a Python object into the folder of a source that is not fed by files; may be repeated"
         made.add_argument("--pull", action="append", default=[], metavar="SOURCE=MODULE:OBJECT", help=text)
     for made, what in ((once, "run"), (plan, "run"), (stream, "batch")):
         _bound_options(made, what)
-    replay = commands.over_plan("replay", _replay, "Put an output's quarantined rows through its gate again.")
+    replay = commands.over_plan(
+        "replay", _replay, "Check an output's quarantined rows again, and publish those that now pass."
+    )
     replay.add_argument("output", help="the output")
 
 
 def _stream_options(stream: argparse.ArgumentParser) -> None:
-    stream.add_argument("--every", default="10s", metavar="TIME", help="how often to look for files. Default: 10s")
-    stream.add_argument("--files", type=int, metavar="N", help="begin a batch when N files came. Default: 1")
-    stream.add_argument("--rows", type=int, metavar="N", help="begin a batch when N rows came")
-    stream.add_argument("--or-after", metavar="TIME", help="with --files or --rows: begin it at the latest after TIME")
-    stream.add_argument("--once", action="store_true", help="take in what is there, then stop")
+    stream.add_argument("--every", default="10s", metavar="TIME", help="how often to look for new files. Default: 10s")
     stream.add_argument(
-        "--on-gate-failure", choices=["stop", "continue"], default="stop", help="what a failed gate does. Default: stop"
+        "--files", type=int, metavar="N", help="start a batch once N new files have arrived. Default: 1"
+    )
+    stream.add_argument("--rows", type=int, metavar="N", help="start a batch once N new rows have arrived")
+    stream.add_argument(
+        "--or-after", metavar="TIME", help="with --files or --rows: start a batch after TIME even if fewer have arrived"
+    )
+    stream.add_argument("--once", action="store_true", help="process what has arrived, then stop")
+    stream.add_argument(
+        "--on-gate-failure",
+        choices=["stop", "continue"],
+        default="stop",
+        help="whether a failed gate stops the stream. Default: stop",
     )
 
 
 def _bound_options(made: argparse.ArgumentParser, what: str) -> None:
     for name in ("files", "rows", "bytes"):
-        text = f"take in at most N new {name} per {what}; the rest is for the next one"
+        text = f"process at most N new {name} per {what}; the rest is left to the next one"
         made.add_argument(f"--max-{name}", type=int, metavar="N", help=text)
-    for name, when in (("since", "from then on"), ("until", "before then")):
-        text = f"take in only new files that were written {when}; the rest is for later ones"
+    for name, when in (("since", "at this time or later"), ("until", "before this time")):
+        text = f"process only new files written {when}; the others are left to later runs"
         made.add_argument(f"--{name}", metavar="TIME", help=text)
 
 

@@ -26,13 +26,14 @@ EXPECT = Kind(
         "type": "object",
         "properties": {
             "files": {
-                "description": "How many files with event times in the window there are at the least, of sources whose watermark "
+                "description": "The smallest number of files with event times in the window. Only for sources whose watermark "
                 "advances file by file.",
                 **_COUNT,
             },
-            "rows": {"description": "How many rows there are at the least.", **_COUNT},
+            "rows": {"description": "The smallest number of rows.", **_COUNT},
             "values": {
-                "description": "Column → the values that must all be there, or how many different ones, of a column of by.",
+                "description": "Column → the values that must all occur; for a column of by, this may also be how many different "
+                "ones.",
                 "type": "object",
                 "minProperties": 1,
                 "additionalProperties": {
@@ -44,8 +45,8 @@ EXPECT = Kind(
                 },
             },
             "marker": {
-                "description": "A file, relative to this one, that is put there when all of the window is, such as "
-                "done/{start:%Y-%m-%dT%H}.ok; also {end:…}.",
+                "description": "A file, relative to the definition, that exists once the window is complete, such as "
+                "done/{start:%Y-%m-%dT%H}.ok. {end:…} may be used too.",
                 "type": "string",
                 "minLength": 1,
             },

@@ -376,7 +376,7 @@ WINDOW = "window: {time: at, every: 1h, by: [k], aggregate: {n: count(*), total:
     ("old", "new", "message"),
     [
         (f"panes: {PANES}", "panes: retracted", "<yaml>:13:66: 'panes' cannot be 'retracted'; did you mean 'retract'?"),
-        (PANES, "{index: i}", "<yaml>:13:66: 'mode' is missing in 'panes'; add mode: what is told of a window that changes, in a dataset beside the output, named with __panes"),
+        (PANES, "{index: i}", "<yaml>:13:66: 'mode' is missing in 'panes'; add mode: what to write for a window that changes"),
         (f"panes: {PANES}", "panes: retract, format: csv", "panes are for datasets, and this is one csv file; remove panes, or write format: dataset"),
         (f"panes: {PANES}", "panes: retract, mode: snapshot", "panes say nothing with mode: snapshot; remove one of them; panes are for mode: replace, upsert or replace_partitions"),
         ("key: [k, window_start], ", "", "panes need a key; add key: the columns of a window's group, and window_start"),
