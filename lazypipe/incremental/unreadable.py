@@ -14,7 +14,6 @@ from lazypipe.errors import SourceError
 from lazypipe.spec import taps
 from lazypipe.spec.types import dtype_name
 from lazypipe.storage import corrupt
-from lazypipe.storage.documents import document
 from lazypipe.storage.files import FileInfo
 from lazypipe.storage.reasons import AGAIN, MASKED, says_thousands
 from lazypipe.storage.scan import cannot_read, is_engine_error
@@ -197,7 +196,7 @@ def _broken(source: BoundSource, file: FileInfo) -> SourceError | None:
         return error
     if why is None:
         return None
-    other = document(source.reader.opening(file), source.reader.format)
+    other = source.reader.foreign(source.reader.opening(file))
     return SourceError(why, uri=file.uri, fix=AGAIN if other is None or other[0] != why else other[1])
 
 

@@ -17,7 +17,6 @@ import polars as pl
 
 from lazypipe.errors import SourceError
 from lazypipe.storage import uri as uris
-from lazypipe.storage.documents import document
 from lazypipe.storage.files import FileInfo
 from lazypipe.storage.formats import FORMATS, TEXT_FORMATS, TYPED_FORMATS
 from lazypipe.storage.parallel import in_parallel
@@ -106,7 +105,7 @@ def _magic(file: FileInfo, reader: Reader) -> str | None:
         if not magic:
             return _text(file, head, reader)
         if not head.startswith(magic):
-            other = document(head.decode("utf-8", "replace"), reader.format)
+            other = reader.foreign(head.decode("utf-8", "replace"))
             return f"the file does not begin as {form.name} does" if other is None else other[0]
         if not handle.random:
             return None
@@ -127,7 +126,7 @@ def _text(file: FileInfo, head: bytes, reader: Reader) -> str | None:
     if head.startswith(tuple(magic for magic, _ in _PACKED.values())):
         return None
     line = head.partition(b"\n")[0]
-    if _may_show(line, reader) and (other := document(head.decode("utf-8", "replace"), reader.format)) is not None:
+    if _may_show(line, reader) and (other := reader.foreign(head.decode("utf-8", "replace"))) is not None:
         return other[0]
     if b"\0" in line or not _is_utf8(line, whole=len(line) < len(head)):
         return "the file does not begin with UTF-8 text"

@@ -429,9 +429,13 @@ class Reader:
         if (number := os_error(error)) is not None:  # the content is not known to be wrong
             may_not = number in (EACCES, EPERM)
             fix = "give the user that runs it the right to read the file" if may_not else "mend the cause and run again"
-        elif self.format != "csv" and (other := document(self.opening(file), self.format)) is not None:
+        elif self.format != "csv" and (other := self.foreign(self.opening(file))) is not None:
             return SourceError(other[0], uri=file.uri, fix=other[1])  # of CSV, the header is looked at
         return SourceError(f"is not readable as {self.format}: {told}", uri=file.uri, fix=fix)
+
+    def foreign(self, begin: str) -> tuple[str, str] | None:
+        """Say what a file that begins so is, if it is of another format, and what to do; where lines are put aside one by one, the first may be anything."""
+        return None if self.format == "ndjson" and self.by_row is not None else document(begin, self.format)
 
     def opening(self, file: FileInfo) -> str:
         """Return how a file begins; nothing if that cannot be read either."""
