@@ -270,6 +270,7 @@ class World:
                     older_than=timedelta(0),
                 )
             case "killed":
+                self.write(rows)
                 self.killed(index % 4)
             case "full" | "bounded" | "range" | "pieces":
                 pass
