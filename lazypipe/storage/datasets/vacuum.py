@@ -14,6 +14,7 @@ from lazypipe.storage.datasets.dataset import Dataset
 from lazypipe.storage.datasets.log import DELTA
 from lazypipe.storage.lake import publish
 from lazypipe.storage.numbered import written_at
+from lazypipe.storage.parallel import in_parallel
 from lazypipe.storage.sink import is_data_file
 
 __all__ = ["vacuum"]
@@ -60,8 +61,11 @@ def vacuum(
     deleted = [path for path in _unneeded(dataset, listed, versions[:-keep], limit) if path not in live]
     if dry_run:
         return deleted
-    for path in deleted:
-        fs.rm_file(f"{root}/{path}")
+    if uris.is_object(dataset.uri):  # each is a round trip
+        in_parallel(lambda path: fs.rm_file(f"{root}/{path}"), deleted)
+    else:
+        for path in deleted:
+            fs.rm_file(f"{root}/{path}")
     for version in versions[:-keep]:
         dataset.log.remove(version)
     if is_table:
