@@ -88,9 +88,15 @@ def is_transient(error: BaseException) -> bool:
         isinstance(e, CommitConflict | ConnectionError | TimeoutError | socket.gaierror)
         or os_error(e) in _PASSING
         or may_pass(str(e))
+        or _is_busy(getattr(e, "code", None) or getattr(e, "status", None))
         or not _AWAY.isdisjoint(of.__name__ for of in type(e).__mro__)
         for e in _causes(error)
     )
+
+
+def _is_busy(status: object) -> bool:
+    """Whether a server of the web answered that it may do what was asked another time."""
+    return isinstance(status, int) and (status in (408, 429) or 500 <= status < 600)
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

@@ -12,13 +12,16 @@ from functools import cached_property
 from itertools import chain, groupby
 from operator import itemgetter
 from stat import S_IFREG
-from typing import Any, NamedTuple, TypeVar, overload
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, overload
 from urllib.parse import urlsplit
 
 from lazypipe.errors import SourceError, closest, reason_of
 from lazypipe.spec.model import NOTHING
 from lazypipe.storage import uri as uris
 from lazypipe.storage.local_files import Names, below, is_glob, matching
+
+if TYPE_CHECKING:
+    from fsspec import AbstractFileSystem
 
 __all__ = [
     "FROM_FOLDER",
@@ -471,6 +474,16 @@ def _head(uri: str, options: Mapping[str, Any] = NOTHING) -> FileInfo:
     return FileInfo(uri, int(size) if size else None, stamp)
 
 
+def _refuse_missing_bucket(fs: AbstractFileSystem, path: str, pattern: str) -> None:
+    """Raise SourceError where nothing can ever match, however patient one is: clients list a bucket that is missing as an empty one."""
+    try:
+        fs.info(path.partition("/")[0])
+    except FileNotFoundError:
+        raise SourceError("there is no such bucket", uri=pattern, fix="check the URI") from None
+    except Exception:  # of whatever client: who may not ask for a bucket may list what is in it
+        return
+
+
 def _list_remote(pattern: str, options: Mapping[str, Any] | None, endings: tuple[str, ...]) -> list[FileInfo]:
     fs, path = uris.file_system(pattern, options)
     head, chain, tail = pattern.partition("::")
@@ -487,6 +500,8 @@ def _list_remote(pattern: str, options: Mapping[str, Any] | None, endings: tuple
         matches = fs.glob(path, detail=True)
         files = [d for n, d in sorted(matches.items()) if d["type"] == "file" and ("/." in path or "/." not in f"/{n}")]
         if not files:
+            if uris.is_object(pattern):
+                _refuse_missing_bucket(fs, path, pattern)
             raise _NoFiles("no file matches", uri=pattern, fix="check the pattern")
         return [info(d) for d in files]
     try:

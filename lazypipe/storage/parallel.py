@@ -1,4 +1,4 @@
-"""Asking something of many files at once: most of the time is spent waiting for a store."""
+"""Asking something of many files, or doing something to them, at once: most of the time is spent waiting for a store."""
 
 from __future__ import annotations
 
@@ -7,16 +7,21 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
 from typing import TypeVar
 
-from lazypipe.storage.files import FileInfo
-
 __all__ = ["in_parallel"]
 
+_F = TypeVar("_F")
 _T = TypeVar("_T")
 _AT_ONCE, _TURNS = 8, 32
 
 
-def in_parallel(ask: Callable[[FileInfo], _T], files: Sequence[FileInfo]) -> list[tuple[FileInfo, _T]]:
-    """Ask something of each file, several at once: most of the time is spent waiting for a store."""
+def in_parallel(ask: Callable[[_F], _T], files: Sequence[_F]) -> list[tuple[_F, _T]]:
+    """Ask something of each file, several at once; return each with its answer, or raise what the first raised that could not be asked.
+
+    Examples
+    --------
+    >>> in_parallel(len, ["a", "bcd"])
+    [('a', 1), ('bcd', 3)]
+    """
     if len(files) < 2:  # threads take longer to begin
         return [(file, ask(file)) for file in files]
     # of very many, several in turn: to hand one over takes longer than to look at one that is local

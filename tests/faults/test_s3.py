@@ -503,6 +503,25 @@ def test_what_a_run_asks_of_the_store(bucket: str, options: dict[str, Any], tmp_
     }
 
 
+def test_a_bucket_that_is_missing_is_not_waited_for(
+    bucket: str, options: dict[str, Any], tmp_path: Path, proxy: Between
+) -> None:
+    def stream(uri: str) -> list[lp.RunResult]:
+        made = lp.pipeline("p", base=str(tmp_path)).source(
+            "a", uri, storage_options=options, contract={"columns": {"id": "Int64"}}
+        )
+        return list(lp.stream(made.output("a", "out/a").build(), lp.Trigger(once=True)))
+
+    assert stream(f"{bucket}/in/*.csv") == []  # something may come
+    with pytest.raises(
+        SourceError, match=r"^s3://no-such-bucket/in/\*\.csv: .*there is no such bucket; check the URI$"
+    ):
+        stream("s3://no-such-bucket/in/*.csv")
+    # rights that do not reach as far as the bucket itself
+    proxy.fate = lambda asked: 403 if asked[0] == "HEAD" else None
+    assert stream(f"{bucket}/in/*.csv") == []
+
+
 def test_a_bucket_that_is_missing_is_not_made(bucket: str, options: dict[str, Any], tmp_path: Path) -> None:
     deliver(bucket, options, "a.csv", "1,mon,5\n")
     plan = lp.pipeline("p", base=str(tmp_path), state="s3://no-such-bucket/state")

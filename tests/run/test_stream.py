@@ -11,8 +11,10 @@ import threading
 import tracemalloc
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from email.message import Message
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
 
 import polars as pl
 import pytest
@@ -446,6 +448,9 @@ def test_until_it_has_been_away_for_too_long(site: Site, monkeypatch: pytest.Mon
         (OSError("object-store error: Generic S3 error: … status code: 429 Too Many Requests"), True),
         (OSError("object-store error: Generic S3 error: … status code: 400 Bad Request"), False),
         (PermissionError("object-store error: … status code: 403 Forbidden: <Error>"), False),
+        (HTTPError("http://s", 503, "Service Unavailable", Message(), None), True),
+        (HTTPError("http://s", 429, "Too Many Requests", Message(), None), True),
+        (HTTPError("http://s", 404, "Not Found", Message(), None), False),
     ],
     ids=lambda value: str(value)[:60],
 )

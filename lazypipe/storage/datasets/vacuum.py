@@ -14,6 +14,7 @@ from lazypipe.storage.datasets.dataset import Dataset
 from lazypipe.storage.datasets.log import DELTA, Commit
 from lazypipe.storage.lake import publish
 from lazypipe.storage.numbered import written_at
+from lazypipe.storage.parallel import in_parallel
 from lazypipe.storage.sink import is_data_file
 
 __all__ = ["vacuum"]
@@ -58,8 +59,16 @@ def vacuum(
     deleted = [path for path in _unneeded(dataset, listed, versions[:-keep], limit) if path not in needed.files]
     if dry_run:
         return deleted
+<<<<<<< HEAD
     # versions go before their files, and then the log is looked at once more: a rollback to one of them that was committed by then
     # keeps its files, and one that is committed later finds that the version is gone (Dataset.rollback)
+=======
+    if uris.is_object(dataset.uri):  # each is a round trip
+        in_parallel(lambda path: fs.rm_file(f"{root}/{path}"), deleted)
+    else:
+        for path in deleted:
+            fs.rm_file(f"{root}/{path}")
+>>>>>>> s28-remote
     for version in versions[:-keep]:
         dataset.log.remove(version)
     for version in dataset.log.versions():
