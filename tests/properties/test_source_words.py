@@ -65,6 +65,8 @@ class World:
         self.spoilt: dict[str, list[Row]] = {}
         self.taken: dict[str, dict[str, Held]] = {n: {} for n in case["outputs"]}
         self.added: dict[str, list[Row]] = {n: [] for n in ADDS}
+        # of each version of an output, what it was made of
+        self.versions: dict[tuple[str, int], tuple[dict[str, Held], list[Row]]] = {}
         (base / "in").mkdir()
         self.add([(0, 1), (1, 2)])
         self.add([(1, 3)])
@@ -138,6 +140,19 @@ class World:
                 self.write(name, SPOILT)
             case "mend" if held is None:
                 self.write(name, self.spoilt[name] if index % 2 and name in self.spoilt else self.numbered(rows))
+            case "rollback" | "compact":
+                output = self.case["outputs"][index % len(self.case["outputs"])]
+                uri = str(self.base / "out" / output)
+                there_ = sorted(lp.history(uri)["version"])
+                if action == "compact":
+                    lp.optimize.compact(uri, dead=0.0)
+                else:
+                    version = there_[index % len(there_)]
+                    lp.rollback(uri, version=version)
+                    self.taken[output], added = self.versions[output, version]
+                    if output in ADDS:
+                        self.added[output] = added
+                self.remember(output)
             case "later":
                 self.now += (60, 400, 400)[index % 3]
 
@@ -210,7 +225,12 @@ class World:
                 self.added[name] += news
         else:
             assert segment.status in ("waiting", "blocked"), segment
+        self.remember(name)
         self.judge(name, segment)
+
+    def remember(self, name: str) -> None:
+        for version in lp.history(str(self.base / "out" / name))["version"]:
+            self.versions.setdefault((name, version), (dict(self.taken[name]), [*self.added.get(name, ())]))
 
     def judge(self, name: str, segment: Any) -> None:
         path = self.base / "out" / name
