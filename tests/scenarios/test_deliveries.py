@@ -407,6 +407,27 @@ def test_a_file_that_changes_under_a_name_that_a_run_has_seen_is_the_file_that_i
     assert site.run(do, **source).status == "unchanged"
 
 
+@pytest.mark.parametrize("do", [[], [SUM], [WHOLE]], ids=["units", "fold", "groups"])
+@pytest.mark.parametrize("source", [{"settle": "5m"}, {"expect": {"marker": "{name}.ok"}}], ids=str)
+def test_a_file_that_is_written_anew_under_a_name_that_a_run_has_seen_keeps_its_rows_until_it_is_whole(
+    site: Site, do: list[Any], source: dict[str, Any]
+) -> None:
+    site.put("a.csv", ("a", 1))
+    site.put("b.csv", ("b", 2))
+    for name in "abz":
+        site.mark(f"{name}.csv.ok")
+    assert site.run(do, **source).status == "done"
+    (site.base / "in/b.csv").rename(site.base / "in/z.csv")
+    assert told(site.run(do, **source)) == ("done", "s: 1 moved, 1 unchanged")
+    (site.base / "in/z.csv.ok").unlink()
+    site.put("z.csv", ("b", 20), at=int(NOW.timestamp()) - 60)
+    assert site.run(do, **source).error is None
+    assert [row[:2] for row in site.rows()] == [("a", 1), ("b", 2)]
+    site.mark("z.csv.ok")
+    assert site.run(do, now=NOW + timedelta(minutes=10), **source).status == "done"
+    assert [row[:2] for row in site.rows()] == [("a", 1), ("b", 20)]
+
+
 @pytest.mark.parametrize("do", [[], [SUM], [WHOLE]], ids=["units", "fold", "full"])
 def test_changes_can_fail(site: Site, do: list[Any]) -> None:
     two(site, do)

@@ -48,8 +48,9 @@ class Intake:
 
     @property
     def minds_names(self) -> bool:
-        """Whether a new file must be told from one that was renamed, changed or removed: elsewhere rows just follow their files."""
-        return self.on_removed != "delete" or self.on_modified != "reprocess"
+        """Whether a new file must be told from one that was renamed, changed or removed, as it may also wait: elsewhere rows just follow their files."""
+        waits = self.settle > timedelta(0) or self.expect is not None
+        return waits or self.on_removed != "delete" or self.on_modified != "reprocess"
 
 
 def read_intake(source: Source, form: str, at: Path) -> Intake:
