@@ -497,7 +497,7 @@ def test_show(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(capsys, "show", shop, "lrge")[0] == 2
     with pytest.raises(SystemExit):
         run(capsys, "show", shop, "large", "-n", "-1")
-    assert "'-1' is no number of rows; write 0 or more" in capsys.readouterr().err
+    assert "'-1' is not a number of rows; write 0 or more" in capsys.readouterr().err
     (data,) = (Path(shop).parent / "out/large").glob("*.parquet")
     data.write_bytes(b"not Parquet")
     code, out, err = run(capsys, "show", shop, "large")

@@ -117,7 +117,7 @@ def _over_rows() -> Iterator[None]:
     try:
         yield
     except pl.exceptions.PolarsError as error:
-        fix = "mend the rows, or the expression of the rule, with TRY_CAST for instance"
+        fix = "fix the rows, or the expression of the rule, with TRY_CAST for instance"
         raise RunError(f"the rows cannot be checked: {plain(first_line(error)).what}", fix=fix) from error
 
 

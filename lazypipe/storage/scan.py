@@ -356,7 +356,7 @@ class Reader:
         if isinstance(error, SourceError) and error.fix is not None:
             return error
         fixes = {
-            "csv": "mend the row, declare the column's type in contract (on_type_change: discard_row puts such rows aside), or describe the file in read",
+            "csv": "fix the row, declare the column's type in contract (on_type_change: discard_row quarantines such rows), or describe the file in read",
             "ndjson": "each line must be one JSON object; declare types in contract",
         }
         reason = error.what if isinstance(error, SourceError) else first_line(error)
@@ -367,25 +367,25 @@ class Reader:
         if told.endswith("is not UTF-8"):
             fixes["csv"] = fixes["ndjson"] = (
                 "convert it, such as with iconv -f WINDOWS-1252 -t UTF-8, or declare columns in contract: "
-                "on_type_change: discard_row puts such rows aside"
+                "on_type_change: discard_row quarantines such rows"
             )
         if is_packing(reason):
             fixes = {}
         if "unexpected dtype when deserializing ndjson" in reason:
             fixes["ndjson"] = "declare what stands there, such as String or Int64, and cast it in a stage"
         if "Range request not supported" in reason:
-            what = "cannot be read: the server gives whole files only, and no parts of them"
-            return SourceError(what, uri=file.uri, fix="put simplecache:: ahead of its URI, or copy it to a store")
+            what = "cannot be read: the server serves only whole files, not parts of them"
+            return SourceError(what, uri=file.uri, fix="put simplecache:: in front of its URI, or copy it to a store")
         if narrow is not None and self.format in fixes:
             fixes[self.format] = (
                 f"declare a type in contract that holds it, in the place of {narrow}: text shows no widths, so evolve follows none"
             )
         fix = fixes.get(self.format, AGAIN)
         if is_of_store(reason):
-            return SourceError(f"cannot be read: {told}", uri=file.uri, fix="check rights and network")
+            return SourceError(f"cannot be read: {told}", uri=file.uri, fix="check permissions and network")
         if (number := os_error(error)) is not None:  # the content is not known to be wrong
             may_not = number in (EACCES, EPERM)
-            fix = "give the user that runs it the right to read the file" if may_not else "mend the cause and run again"
+            fix = "give the user that runs it the right to read the file" if may_not else "fix the cause and run again"
         elif self.format != "csv" and (other := document(self.begin(file), self.format)) is not None:
             return SourceError(other[0], uri=file.uri, fix=other[1])  # of CSV, the header is looked at
         return SourceError(f"is not readable as {self.format}: {told}", uri=file.uri, fix=fix)

@@ -238,7 +238,7 @@ def _check_new(file: FileInfo, name: str, shape: Shape) -> None:
     from lazypipe.storage.external.scan import NEW_COLUMN
 
     if name == UNIT:
-        raise SourceError(f"the file has a column {name!r}, a name that is lazypipe's own", uri=file.uri, fix=BY_LOG)
+        raise SourceError(f"the file has a column {name!r}, which is reserved for lazypipe", uri=file.uri, fix=BY_LOG)
     match shape.on_new_column:
         case "discard_column":
             return

@@ -222,7 +222,7 @@ def test_references(to: str, name: str) -> None:
         ({"unique": {"config": {"error_if": "< 5"}}}, "error_if of unique: '< 5': a limit is > or >= a number of rows, or != 0"),
         ({"unique": {"config": {"fail_calc": "max(n_records)"}}}, "the test unique: its failures are counted by max(n_records)"),
         ({"accepted_values": {"values": ["a + 1"], "quote": False}}, "the test accepted_values: a + 1 without quotes is an expression, not a value"),
-        ({"unique": {"column_name": "a || b"}}, "the test unique: 'a || b' is no column; derive it in a stage"),
+        ({"unique": {"column_name": "a || b"}}, "the test unique: 'a || b' is not a column; derive it in a stage"),
         ({"dbt_utils.accepted_range": {"min_value": "getdate()"}}, "the test dbt_utils.accepted_range: its bounds are expressions, not numbers"),
         ({"dbt_utils.expression_is_true": {"expression": "> now()"}}, "the test dbt_utils.expression_is_true: '\"c\" > now()' cannot be taken over: now would"),
         ({"dbt_utils.equal_rowcount": {"compare_model": "x y"}}, "the test dbt_utils.equal_rowcount: 'x y' is no ref() or source()"),
@@ -371,7 +371,7 @@ def test_freshness_of_sources_is_a_rule() -> None:
     ("table", "why"),
     [
         ({}, "no column says when rows were loaded (loaded_at_field)"),
-        ({"loaded_at_field": "at::timestamp"}, "'at::timestamp' is no column; derive it in a stage"),
+        ({"loaded_at_field": "at::timestamp"}, "'at::timestamp' is not a column; derive it in a stage"),
         ({"loaded_at_field": "at", "filter": "x > {{ y }}"}, "its filter cannot be taken over: it holds a template"),
     ],
 )

@@ -302,7 +302,7 @@ def test_what_cannot_be_fetched_is_not_called_unreadable(
         pipeline(bucket, options, tmp_path)
     begin = f"{bucket}/in/a.csv: source 'orders': cannot be read: object-store error: "
     assert str(caught.value).startswith(begin)
-    assert str(caught.value).endswith(f"{said}; check rights and network")
+    assert str(caught.value).endswith(f"{said}; check permissions and network")
     assert is_transient(caught.value) is passes
     # and nobody takes it for a damaged one, which would be left out
     source = lp.pipeline("p", base=str(tmp_path)).source(
@@ -348,7 +348,7 @@ def test_a_bucket_that_is_missing_is_not_made(bucket: str, options: dict[str, An
     with pytest.raises(
         lp.LazypipeError,
         match=r"^s3://no-such-bucket/state/runs/\S+\.json: cannot write the run's record: The specified bucket does not exist; "
-        "mend the cause, or choose another folder with state$",
+        "fix the cause, or choose another folder with state$",
     ):
         plan.build().compile().run()
     assert not uris.file_system("s3://no-such-bucket", options)[0].exists("no-such-bucket")

@@ -31,8 +31,8 @@ UNFIT = "rules: a rule cannot be made of its arguments: "
         ([{"any_not_null": ["n", None]}], "rules[0].any_not_null[1]: an entry of 'any_not_null' must be text, not null; remove it, or write one"),
         ([{"distinct_count": {"columns": [], "min": 1}}], "rules[0].distinct_count.columns: 'columns' is empty; write at least one entry"),
         ([{"regex": {"column": "s", "pattern": date(2020, 1, 1)}}], f"{UNFIT}'datetime.date' object has no attribute 'removeprefix'; compare its arguments with its documentation"),
-        ([{"length_between": {"column": "s", "min": 2**32}}], "rules[0].length_between.min: 4294967296 is no length; write a whole number, zero or more"),
-        *[([{rule: ["n", "n"]}], f"rules[0].{rule}: 'n' stands twice in columns; name each column once") for rule in ("not_null", "positive", "unique", "primary_key", "any_not_null")],
+        ([{"length_between": {"column": "s", "min": 2**32}}], "rules[0].length_between.min: 4294967296 is not a length; write a whole number, zero or more"),
+        *[([{rule: ["n", "n"]}], f"rules[0].{rule}: 'n' is listed twice in columns; name each column once") for rule in ("not_null", "positive", "unique", "primary_key", "any_not_null")],
     ],
 )  # fmt: skip
 def test_what_is_no_rule(call: Any, rules: Any, said: str) -> None:
@@ -179,7 +179,7 @@ def test_what_is_no_definition_or_kind() -> None:
     pipe = lp.pipeline("p").source("s", "x.csv", contract={"columns": {"n": "Int64"}}).output("s", "out").build()
     with pytest.raises(LazypipeError, match=r"^there is no kind 'fysical' of plan; did you mean 'physical'\?$"):
         pipe.compile().explain("s", wrong.replace("pipeline.yaml", "fysical"))
-    with pytest.raises(LazypipeError, match=r"^output 's': the key 'n' is no mapping; write {column: value}$"):
+    with pytest.raises(LazypipeError, match=r"^output 's': the key 'n' is not a mapping; write {column: value}$"):
         pipe.compile().trace("s", wrong[:0] + "n")
 
 
@@ -216,15 +216,15 @@ def test_a_frame_that_is_not_given_at_all_says_how_to_give_it() -> None:
 def test_an_expression_that_fails_over_rows(call: Any, rule: dict[str, Any], said: str) -> None:
     with pytest.raises(RunError) as caught:
         call(FRAME.with_columns(pl.col("n").cast(pl.Int8)), [rule])
-    fix = "mend the rows, or the expression of the rule, with TRY_CAST for instance"
+    fix = "fix the rows, or the expression of the rule, with TRY_CAST for instance"
     assert str(caught.value) == f"the rows cannot be checked: {said}; {fix}"
 
 
 @pytest.mark.parametrize(
     ("limits", "said"),
     [
-        ({"warn_above": 10, "fail_above": 5}, "fail_above 5 leaves nothing to warn of above 10; write a warn_above that is less than fail_above"),
-        ({"warn_above": "1%", "max_failures": "0.5%"}, "max_failures 0.5% leaves nothing to warn of above 1%; write a warn_above that is less than max_failures"),
+        ({"warn_above": 10, "fail_above": 5}, "fail_above 5 fails the gate before it could warn above 10; write a warn_above that is less than fail_above"),
+        ({"warn_above": "1%", "max_failures": "0.5%"}, "max_failures 0.5% fails the gate before it could warn above 1%; write a warn_above that is less than max_failures"),
         ({"warn_above": 5, "fail_above": 5}, None),
         ({"warn_above": "5%", "fail_above": "5%"}, None),
         ({"warn_above": 10, "fail_above": "5%"}, None),  # depends on how many rows there are
@@ -245,8 +245,8 @@ def mending(column: str, repair: dict[str, Any], most: Any) -> list[dict[str, An
     return [{"between": {"column": column, "max": most, "action": "repair", "repair": repair}}]
 
 
-NOT_SQL = "is no SQL expression; write one, or null: true"
-NO_ORDER = "is no list of columns; name the columns that order the rows"
+NOT_SQL = "is not a SQL expression; write one, or null: true"
+NO_ORDER = "is not a list of columns; name the columns that order the rows"
 
 
 @pytest.mark.parametrize(

@@ -375,11 +375,11 @@ class CommitLog:
         """Return the lists of a file that commits rest upon, if they are those that were written."""
         data, uri = self._files.read_named(f"{_LISTS}/{name}"), f"{self.uri}/{_LISTS}/{name}"
         if data is None:
-            raise StorageError("the commit rests upon lists that are gone", uri=uri, fix=_RESTORE)
+            raise StorageError("the commit refers to file lists that are gone", uri=uri, fix=_RESTORE)
         lists = read_lists(data, of)
         if lists is None:
             raise StorageError(
-                "the lists that commits rest upon were changed after they were written", uri=uri, fix=_RESTORE
+                "the file lists that commits refer to were changed after they were written", uri=uri, fix=_RESTORE
             )
         return lists
 
@@ -416,7 +416,7 @@ class CommitLog:
             raise StorageError(
                 f"cannot commit: {first_line(error)}",
                 uri=self.uri,
-                fix="nothing became visible; mend the cause and run again",
+                fix="nothing became visible; fix the cause and run again",
             ) from error
         return replace(commit, rest=rest)
 
