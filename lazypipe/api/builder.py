@@ -85,8 +85,8 @@ class Builder:
             name,
             {
                 "from": from_,
-                "do": _listed(do, (*at, "do"), "operation", "{'filter': …}"),
-                "gate": _listed(gate, (*at, "gate"), "rule", "{'expression': …}"),
+                "do": _listed(do, (*at, "do"), "an operation", "{'filter': …}"),
+                "gate": _listed(gate, (*at, "gate"), "a rule", "{'expression': …}"),
                 "description": description,
             },
         )
@@ -119,10 +119,10 @@ def _listed(given: Any, path: model.Path, kind: str, example: str) -> Any:
     for number, step in enumerate(steps):
         if isinstance(step, pl.Expr):
             fix = f"write what is done with it: {example}"
-            wrong.append(model.Fault(f"a Polars expression is no {kind}", fix, (*path, number)))
+            wrong.append(model.Fault(f"a Polars expression is not {kind}", fix, (*path, number)))
         elif callable(step):
             fix = "call it on the frame that lp.scan returns, or put it into a module and call it with python: {'python': {'call': 'module:function'}}"
-            wrong.append(model.Fault(f"a function is no {kind}", fix, (*path, number)))
+            wrong.append(model.Fault(f"a function is not {kind}", fix, (*path, number)))
     if wrong:
         raise loader.problems(wrong, model.Origin())
     return steps

@@ -215,7 +215,7 @@ def run_all(
 def several(pipelines: Iterable[_One]) -> Iterable[_One]:
     """Return definitions as they are given; raises LazypipeError for one alone."""
     if isinstance(pipelines, str) or not isinstance(pipelines, Iterable):
-        raise LazypipeError(f"{type(pipelines).__name__} is no list of definitions; write it in one: […]")
+        raise LazypipeError(f"{type(pipelines).__name__} is not a list of definitions; write it in one: […]")
     return pipelines
 
 

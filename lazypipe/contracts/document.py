@@ -46,7 +46,7 @@ class Document:
     def root(self, what: str) -> Node:
         """Return the whole; raises DefinitionError if it is not a mapping."""
         if not isinstance(self.data, dict):
-            raise loader.problems([Fault(f"this is no {what}", "it must be a mapping")], self.origin)
+            raise loader.problems([Fault(f"this is not a valid {what}", "it must be a mapping")], self.origin)
         return Node(self.data, (), self)
 
     def finish(self) -> None:

@@ -442,7 +442,7 @@ def test_constraints_without_a_rule(constraint: Mapping[str, Any], what: str) ->
     [
         ({"version": 2}, "there are no models, sources, seeds or snapshots; add models: a list of {name, columns}"),
         ({"version": 1, **model()}, "version: version 1 cannot be read; write version: 2"),
-        ([1], "this is no property file of dbt; it must be a mapping"),
+        ([1], "this is not a valid property file of dbt; it must be a mapping"),
         ({"models": [{"columns": []}]}, "models[0]: 'name' is missing; add name: it must be text"),
         ({"models": [{"name": "m"}, {"name": "m"}]}, "models[1].name: two tables are called 'm'; rename one of them"),
         ({"sources": [{"tables": [{"name": "m"}]}]}, "sources[0]: 'name' is missing; add name: it must be text"),

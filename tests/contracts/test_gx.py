@@ -330,7 +330,7 @@ def test_wrong_arguments(kind: str, kwargs: Mapping[str, Any], message: str) -> 
 
 
 def test_wrong_suites() -> None:
-    assert wrong("[1]") == ["<text>:1:1: this is no expectation suite; it must be a mapping"]
+    assert wrong("[1]") == ["<text>:1:1: this is not a valid expectation suite; it must be a mapping"]
     assert wrong("{}") == ["<text>:1:1: 'expectations' is missing; add expectations: a list of {type, kwargs}"]
     assert wrong('{"expectations": [{"kwargs": {}}]}') == [
         "<text>:1:19: 'type' is missing; add type: the name of the expectation"

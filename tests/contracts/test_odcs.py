@@ -862,11 +862,11 @@ def test_the_element_of_an_agreement_may_be_short() -> None:
 
 
 def test_wrong_documents() -> None:
-    assert wrong("- a\n- b\n") == ["<text>:1:1: this is no data contract; it must be a mapping"]
+    assert wrong("- a\n- b\n") == ["<text>:1:1: this is not a valid data contract; it must be a mapping"]
     assert wrong("a: [1\n") == ["<text>:1:4: not YAML: the bracket that opens here is not closed with ']'; close it"]
     assert wrong('{"a": 1') == ["<text>:1:1: not YAML: the bracket that opens here is not closed with '}'; close it"]
     assert wrong("nowhere.yaml") == ["there is no file nowhere.yaml; check the path, or pass the text itself"]
-    assert wrong("\n") == ["<text>:1:1: this is no data contract; it must be a mapping"]
+    assert wrong("\n") == ["<text>:1:1: this is not a valid data contract; it must be a mapping"]
 
 
 def test_a_file_that_is_no_text(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What is no rule, no frame or no clock is told as such, and so is what fails over rows."""
+"""What is not a rule, no frame or no clock is told as such, and so is what fails over rows."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ UNFIT = "rules: a rule cannot be made of its arguments: "
 @pytest.mark.parametrize(
     ("rules", "said"),
     [
-        ({"not_null": "n"}, f"rules: {{'not_null': 'n'}} is no list of rules; {ONE_EACH}, in a list"),
-        ("not_null", f"rules: 'not_null' is no list of rules; {ONE_EACH}, in a list"),
-        (None, f"rules: None is no list of rules; {ONE_EACH}, in a list"),
-        (["not_null", {"null": "n"}, {}, 5], "\n".join(f"rules[{i}]: {v} is no rule; {ONE_EACH}" for i, v in ((0, "'not_null'"), (2, "{}"), (3, "5")))),
-        ([{"not_null": "n", "null": "n"}], f"rules[0]: {{'not_null': 'n', 'null': 'n'}} is no rule; {ONE_EACH}"),
-        ([{1: "n"}], f"rules[0]: {{1: 'n'}} is no rule; {ONE_EACH}"),
+        ({"not_null": "n"}, f"rules: {{'not_null': 'n'}} is not a list of rules; {ONE_EACH}, in a list"),
+        ("not_null", f"rules: 'not_null' is not a list of rules; {ONE_EACH}, in a list"),
+        (None, f"rules: None is not a list of rules; {ONE_EACH}, in a list"),
+        (["not_null", {"null": "n"}, {}, 5], "\n".join(f"rules[{i}]: {v} is not a rule; {ONE_EACH}" for i, v in ((0, "'not_null'"), (2, "{}"), (3, "5")))),
+        ([{"not_null": "n", "null": "n"}], f"rules[0]: {{'not_null': 'n', 'null': 'n'}} is not a rule; {ONE_EACH}"),
+        ([{1: "n"}], f"rules[0]: {{1: 'n'}} is not a rule; {ONE_EACH}"),
         ([{"any_not_null": []}], "rules[0].any_not_null: 'any_not_null' is empty; write at least one entry"),
         ([{"any_not_null": ["n", None]}], "rules[0].any_not_null[1]: an entry of 'any_not_null' must be text, not null; remove it, or write one"),
         ([{"distinct_count": {"columns": [], "min": 1}}], "rules[0].distinct_count.columns: 'columns' is empty; write at least one entry"),
@@ -84,7 +84,7 @@ def test_what_is_no_frame_or_clock() -> None:
     with pytest.raises(LazypipeError, match=r"^frame 'x' is of type dict; give a pl.DataFrame or a pl.LazyFrame$"):
         lp.split(FRAME, [{"not_null": "n"}], x=not_one)
     now: Any = date(2020, 1, 1)
-    with pytest.raises(LazypipeError, match=r"^now is datetime.date\(2020, 1, 1\), and no datetime; write one"):
+    with pytest.raises(LazypipeError, match=r"^now is datetime.date\(2020, 1, 1\), which is not a datetime; write one"):
         lp.check(FRAME, [{"in_past": "d"}], now=now)
     assert lp.check(FRAME, [{"in_past": "d"}], now=datetime(2020, 1, 2)).failed == {}
 
@@ -98,9 +98,9 @@ def test_columns_that_are_given_once_only_are_read_as_often_as_is_needed() -> No
 
 def test_what_is_no_mapping_of_parameters() -> None:
     wrong: Any = ["a"]
-    with pytest.raises(LazypipeError, match=r"^params is \['a'\], and no mapping; write {name: value}$"):
+    with pytest.raises(LazypipeError, match=r"^params is \['a'\], which is not a mapping; write {name: value}$"):
         lp.check(FRAME, [{"expression": "n > :a"}], params=wrong)
-    with pytest.raises(LazypipeError, match=r"^params is \['a'\], and no mapping; write {name: value}$"):
+    with pytest.raises(LazypipeError, match=r"^params is \['a'\], which is not a mapping; write {name: value}$"):
         lp.apply({"filter": "n > :a"}, FRAME, params=wrong)
 
 
@@ -173,7 +173,7 @@ def test_a_function_is_given_types_as_they_are() -> None:
 
 def test_what_is_no_definition_or_kind() -> None:
     wrong: Any = "pipeline.yaml"
-    said = r"^str is no definition; give lp.load\(path\), or what build\(\) of a builder gives$"
+    said = r"^str is not a definition; give lp.load\(path\), or what build\(\) of a builder gives$"
     with pytest.raises(LazypipeError, match=said):
         lp.trace(wrong, "t", {"n": 1})
     pipe = lp.pipeline("p").source("s", "x.csv", contract={"columns": {"n": "Int64"}}).output("s", "out").build()

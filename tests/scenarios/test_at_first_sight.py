@@ -163,15 +163,15 @@ def test_a_bit_that_flipped_in_an_archive_is_no_other_value(
         (lambda b: b.stage("s", "flights", do="day > 1"), "stages.s.do: 'do' must be a list"),
         (
             lambda b: b.stage("s", "flights", do=[{"filter": "day > 1"}, pl.col("day") > 1]),
-            "stages.s.do[1]: a Polars expression is no operation; write what is done with it: {'filter': …}",
+            "stages.s.do[1]: a Polars expression is not an operation; write what is done with it: {'filter': …}",
         ),
         (
             lambda b: b.stage("s", "flights", do=pl.col("day") > 1),
-            "stages.s.do[0]: a Polars expression is no operation; write what is done with it: {'filter': …}",
+            "stages.s.do[0]: a Polars expression is not an operation; write what is done with it: {'filter': …}",
         ),
         (
             lambda b: b.stage("s", "flights", gate=[pl.col("day") > 1]),
-            "stages.s.gate[0]: a Polars expression is no rule; write what is done with it: {'expression': …}",
+            "stages.s.gate[0]: a Polars expression is not a rule; write what is done with it: {'expression': …}",
         ),
         (lambda b: b.stage("s", "flights", gate="not_null: day"), "stages.s.gate: 'gate' must be a list"),
         (lambda b: b.source("f", ROWS), "source 'f' is a frame, but sources are files"),

@@ -186,7 +186,7 @@ def test_what_is_for_one_definition_is_refused_and_names_are_told_apart(
     for option in (["--pull", "orders=m:O"], ["--window", "2024-01-01..", "--chunk", "1d"]):
         code, found, _ = told(capsys, "run", *files(lake), *option)
         assert (code, "works with one definition only" in found["error"]) == (2, True)
-    assert told(capsys, "run", *files(lake), "total")[1]["error"].startswith("'total' is no definition; name files")
+    assert told(capsys, "run", *files(lake), "total")[1]["error"].startswith("'total' is not a definition; name files")
     (lake / "e.yaml").write_text(RAW)
     what = f"two pipelines are called 'raw', in {lake}/d_raw.yaml and {lake}/e.yaml; give one of them another name"
     assert told(capsys, "run", *files(lake))[1]["error"] == what
@@ -211,7 +211,7 @@ def test_in_python(lake: Path) -> None:
     assert rows(lake, "total") == [(1, 25 * 3), (2, 30 * 3), (3, 7 * 3)]
     with pytest.raises(DefinitionError, match=r"d_raw.yaml:5:.*in a circle"):
         lp.run_all([lp.load(lake / "d_raw.yaml"), _writes(lake / "in/3.csv", lake / "lake/days.csv")])
-    with pytest.raises(LazypipeError, match="str is no definition|int is no definition"):
+    with pytest.raises(LazypipeError, match="str is not a definition|int is not a definition"):
         lp.run_all([3])  # type: ignore[list-item]
 
 

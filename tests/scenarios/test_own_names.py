@@ -42,7 +42,7 @@ def reading(base: Path, uri: str, *, gate: Any = (), do: Any = ({"derive": {"w":
 
 WHAT = (
     "the files have a column '_lazypipe_unit', which is reserved for lazypipe; "
-    "write the folder of the dataset, which is read by its log: files hold rows that are gone; if it is none, rename the column"
+    "write the folder of the dataset, which is read by its log (its files also hold deleted rows), or rename the column"
 )
 
 

@@ -110,7 +110,7 @@ def test_what_is_no_operation(step: Any) -> None:
     with pytest.raises(lp.DefinitionError) as caught:
         lp.apply(step, pl.LazyFrame({"a": [1]}))
     wrong = step[1] if isinstance(step, list) else step
-    assert str(caught.value) == f"{wrong!r} is no operation; write {{name: arguments}}"
+    assert str(caught.value) == f"{wrong!r} is not an operation; write {{name: arguments}}"
 
 
 @pytest.mark.parametrize("name", ["*", "^x$"])
@@ -466,24 +466,28 @@ def test_steps_that_make_no_sense(step: dict[str, Any], said: str) -> None:
         (
             lambda of: of.compile().run(now="2024"),
             lp.LazypipeError,
-            "now is '2024', and no datetime; write one, such as datetime.now(UTC)",
+            "now is '2024', which is not a datetime; write one, such as datetime.now(UTC)",
         ),
         (
             lambda of: of.compile(now="2024"),
             lp.LazypipeError,
-            "now is '2024', and no datetime; write one, such as datetime.now(UTC)",
+            "now is '2024', which is not a datetime; write one, such as datetime.now(UTC)",
         ),
         (
             lambda of: of.compile().run(max_files="x"),
             lp.LazypipeError,
-            "max_files is 'x', and no whole number; write 1 or more, or leave it out",
+            "max_files is 'x', which is not a whole number; write 1 or more, or leave it out",
         ),
         (
             lambda of: of.compile().run(max_rows=True),
             lp.LazypipeError,
-            "max_rows is True, and no whole number; write 1 or more, or leave it out",
+            "max_rows is True, which is not a whole number; write 1 or more, or leave it out",
         ),
-        (lambda of: of.compile().run(outputs=5), lp.LazypipeError, "outputs is 5, and no list of names; write [name]"),
+        (
+            lambda of: of.compile().run(outputs=5),
+            lp.LazypipeError,
+            "outputs is 5, which is not a list of names; write [name]",
+        ),
         (
             lambda of: of.compile().run(window=5),
             lp.LazypipeError,
@@ -494,9 +498,13 @@ def test_steps_that_make_no_sense(step: dict[str, Any], said: str) -> None:
             lp.LazypipeError,
             "trigger is '10s'; give one, such as lp.Trigger(every='10s')",
         ),
-        (lp.run_all, lp.LazypipeError, "Pipeline is no list of definitions; write it in one: […]"),
-        (lambda of: lp.run_all("a.yaml"), lp.LazypipeError, "str is no list of definitions; write it in one: […]"),
-        (lambda of: lp.catalog(of.compile()), lp.LazypipeError, "Plan is no list of definitions; write it in one: […]"),
+        (lp.run_all, lp.LazypipeError, "Pipeline is not a list of definitions; write it in one: […]"),
+        (lambda of: lp.run_all("a.yaml"), lp.LazypipeError, "str is not a list of definitions; write it in one: […]"),
+        (
+            lambda of: lp.catalog(of.compile()),
+            lp.LazypipeError,
+            "Plan is not a list of definitions; write it in one: […]",
+        ),
         (
             lambda of: lp.vacuum(of, older_than="soon"),
             lp.LazypipeError,
@@ -508,14 +516,14 @@ def test_steps_that_make_no_sense(step: dict[str, Any], said: str) -> None:
             lambda of: lp.pipeline("p").source("a", "a.csv").stage("s", "a", [lambda rows: rows]),
             lp.DefinitionError,
             (
-                "stages.s.do[0]: a function is no operation; call it on the frame that lp.scan returns, or put it into a module and call it with python:"
+                "stages.s.do[0]: a function is not an operation; call it on the frame that lp.scan returns, or put it into a module and call it with python:"
                 " {'python': {'call': 'module:function'}}"
             ),
         ),
         (
             lambda of: lp.check(pl.DataFrame({"x": [1]}), [pl.col("x") > 1]),
             lp.DefinitionError,
-            "rules[0]: a Polars expression is no rule; write what is done with it: {'expression': …}",
+            "rules[0]: a Polars expression is not a rule; write what is done with it: {'expression': …}",
         ),
     ],
 )
