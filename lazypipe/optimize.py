@@ -181,9 +181,9 @@ def compact(
         If there is no dataset, or if files cannot be read or written. Nothing has changed then.
     """
     if dead is not None and not 0 <= dead <= 1:
-        raise LazypipeError(f"dead is {dead:g}; write a part of the rows of a file, from 0 to 1")
+        raise LazypipeError(f"dead is {dead:g}; write a fraction of a file's rows, from 0 to 1")
     if target is not None and target < 1:
-        raise LazypipeError(f"target is {target}; write how many bytes a file has, such as 134217728")
+        raise LazypipeError(f"target is {target}; write the size of a file in bytes, such as 134217728")
     moment = now or datetime.now(UTC)
     of, name, clock = Dataset(dataset, storage_options), run or run_id(moment), time.perf_counter()
     commit = of.read()
@@ -222,7 +222,7 @@ def workload(
     given = tuple(pipelines) if isinstance(pipelines, Iterable) else (pipelines,)
     if wrong_type := [p for p in given if not isinstance(p, CompiledPipeline)]:
         fix = "give compiled pipelines, in a list, and SQL as queries"
-        raise LazypipeError(f"{type(wrong_type[0]).__name__} is no compiled pipeline; {fix}")
+        raise LazypipeError(f"{type(wrong_type[0]).__name__} is not a compiled pipeline; {fix}")
     said, wrong = declared({"queries": tuple(queries)}, "self", schema)
     if wrong:
         raise LazypipeError(f"query {wrong[0][0] + 1}: {wrong[0][1]}")

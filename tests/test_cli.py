@@ -497,7 +497,7 @@ def test_show(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(capsys, "show", shop, "lrge")[0] == 2
     with pytest.raises(SystemExit):
         run(capsys, "show", shop, "large", "-n", "-1")
-    assert "'-1' is no number of rows; write 0 or more" in capsys.readouterr().err
+    assert "'-1' is not a number of rows; write 0 or more" in capsys.readouterr().err
     (data,) = (Path(shop).parent / "out/large").glob("*.parquet")
     data.write_bytes(b"not Parquet")
     code, out, err = run(capsys, "show", shop, "large")
@@ -764,7 +764,7 @@ def test_what_is_no_definition_among_several(tmp_path: Path, capsys: pytest.Capt
     said = "there is no definition in this folder; name a file, or another folder\n"
     assert run(capsys, "check", tmp_path / "empty") == (2, "", f"{tmp_path}/empty: {said}")
     code, _, err = run(capsys, "check", tmp_path / "one.yaml", "c.y")
-    assert (code, err) == (2, "'c.y' is no definition; name files that end in .yaml, .yml or .json\n")
+    assert (code, err) == (2, "'c.y' is not a definition; name files that end in .yaml, .yml or .json\n")
     code, _, err = run(capsys, "lineage", tmp_path / "one.yaml", "c.y", "c.x")
     what = "'c.y' and 'c.x' are two columns, stages or rules"
     assert (code, err) == (2, f"{what}; name one, and definitions by files that end in .yaml, .yml or .json\n")

@@ -151,7 +151,7 @@ def sided(place: pl.DataType, by: list[pl.DataType], name: str, rows: int, seed:
         .cast({"t": place, **{n: pl.String() for n in texts}})  # type: ignore[arg-type]
         .cast(casts)  # type: ignore[arg-type]
     )
-    # zeros of two signs are equal, and what is no number is equal to the like of it
+    # zeros of two signs are equal, and what is not a number is equal to the like of it
     return made.with_columns(
         pl.when(pl.col(n) == 0).then(-0.0 if seed == 1 else 0.0).when(pl.col(n) == 2).then(float("nan"))
         .otherwise(pl.col(n)).cast(t).alias(n)

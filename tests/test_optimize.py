@@ -398,9 +398,9 @@ def test_status_says_why_files_are_laid_out_as_they_are(
 
 
 def test_what_is_no_part_and_no_size_is_refused(uri: str) -> None:
-    with pytest.raises(lp.LazypipeError, match="dead is 20; write a part of the rows of a file, from 0 to 1"):
+    with pytest.raises(lp.LazypipeError, match="dead is 20; write a fraction of a file's rows, from 0 to 1"):
         lp.optimize.compact(uri, dead=20)
-    with pytest.raises(lp.LazypipeError, match="target is 0; write how many bytes a file has"):
+    with pytest.raises(lp.LazypipeError, match="target is 0; write the size of a file in bytes"):
         lp.optimize.compact(uri, target=0)
 
 

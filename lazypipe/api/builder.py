@@ -63,7 +63,7 @@ class Builder:
     def source(self, name: str, uri: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], **more: Any) -> Self:
         """Declare a source. ``more`` are further keys, as in a definition."""
         if isinstance(uri, pl.DataFrame | pl.LazyFrame):
-            what = f"source {name!r} is a frame, and sources are files: what has changed in them, and who made them, can be told"
+            what = f"source {name!r} is a frame, but sources are files, whose changes and origin lazypipe tracks"
             raise LazypipeError(
                 f"{what}; write it to one, such as with write_parquet; lp.apply and lp.check take frames"
             )
@@ -85,8 +85,8 @@ class Builder:
             name,
             {
                 "from": from_,
-                "do": _listed(do, (*at, "do"), "operation", "{'filter': …}"),
-                "gate": _listed(gate, (*at, "gate"), "rule", "{'expression': …}"),
+                "do": _listed(do, (*at, "do"), "an operation", "{'filter': …}"),
+                "gate": _listed(gate, (*at, "gate"), "a rule", "{'expression': …}"),
                 "description": description,
             },
         )
@@ -119,10 +119,10 @@ def _listed(given: Any, path: model.Path, kind: str, example: str) -> Any:
     for number, step in enumerate(steps):
         if isinstance(step, pl.Expr):
             fix = f"write what is done with it: {example}"
-            wrong.append(model.Fault(f"a Polars expression is no {kind}", fix, (*path, number)))
+            wrong.append(model.Fault(f"a Polars expression is not {kind}", fix, (*path, number)))
         elif callable(step):
-            fix = "call it on a frame that lp.scan gives, or have python call one that stands in a module: {'python': {'call': 'module:function'}}"
-            wrong.append(model.Fault(f"a function is no {kind}", fix, (*path, number)))
+            fix = "call it on the frame that lp.scan returns, or put it into a module and call it with python: {'python': {'call': 'module:function'}}"
+            wrong.append(model.Fault(f"a function is not {kind}", fix, (*path, number)))
     if wrong:
         raise loader.problems(wrong, model.Origin())
     return steps

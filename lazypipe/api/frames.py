@@ -67,7 +67,7 @@ def apply(
             rows = apply(one, rows, params=params, allow=allow, **others)
         return rows
     if not (isinstance(step, ops.Operation) or (isinstance(step, Mapping) and [str] == [type(k) for k in step])):
-        raise loader.problems([Fault(f"{step!r} is no operation", "write {name: arguments}")], Origin())
+        raise loader.problems([Fault(f"{step!r} is not an operation", "write {name: arguments}")], Origin())
     try:
         written, _ = read_query(step_of(step), ".")
         operation = ops.operation(written)
@@ -89,17 +89,17 @@ def _steps(rules: Any) -> list[Step]:
     """Return rules as steps with places; raises DefinitionError for what are none."""
     fix = "write {name: arguments}, one rule in each"
     if not isinstance(rules, Sequence) or isinstance(rules, str):
-        raise loader.problems([Fault(f"{rules!r} is no list of rules", f"{fix}, in a list", ("rules",))], Origin())
+        raise loader.problems([Fault(f"{rules!r} is not a list of rules", f"{fix}, in a list", ("rules",))], Origin())
     wrong, steps = [], []
     for index, written in enumerate(rules):
         if isinstance(written, Arguments) or (isinstance(written, Mapping) and [str] == [type(k) for k in written]):
             step = step_of(written)
             steps.append(Step(step.name, step.arguments, ("rules", index)))
         elif isinstance(written, pl.Expr):
-            what, instead = "a Polars expression is no rule", "write what is done with it: {'expression': …}"
+            what, instead = "a Polars expression is not a rule", "write what is done with it: {'expression': …}"
             wrong.append(Fault(what, instead, ("rules", index)))
         else:
-            wrong.append(Fault(f"{written!r} is no rule", fix, ("rules", index)))
+            wrong.append(Fault(f"{written!r} is not a rule", fix, ("rules", index)))
     if wrong:
         raise loader.problems(wrong, Origin())
     return steps
@@ -107,7 +107,7 @@ def _steps(rules: Any) -> list[Step]:
 
 def _params(given: Any) -> Mapping[str, Any]:
     if not isinstance(given, Mapping | None):
-        raise LazypipeError(f"params is {given!r}, and no mapping; write {{name: value}}")
+        raise LazypipeError(f"params is {given!r}, which is not a mapping; write {{name: value}}")
     return given or {}
 
 
@@ -117,7 +117,7 @@ def _over_rows() -> Iterator[None]:
     try:
         yield
     except pl.exceptions.PolarsError as error:
-        fix = "mend the rows, or the expression of the rule, with TRY_CAST for instance"
+        fix = "fix the rows, or the expression of the rule, with TRY_CAST for instance"
         raise RunError(f"the rows cannot be checked: {plain(first_line(error)).what}", fix=fix) from error
 
 

@@ -20,5 +20,5 @@ def time_of_run(now: object) -> datetime:
     if now is None:
         return datetime.now(UTC)
     if not isinstance(now, datetime):
-        raise LazypipeError(f"now is {now!r}, and no datetime; write one, such as datetime.now(UTC)")
+        raise LazypipeError(f"now is {now!r}, which is not a datetime; write one, such as datetime.now(UTC)")
     return now

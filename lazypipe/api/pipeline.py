@@ -47,7 +47,7 @@ class Pipeline(model.Pipeline):
         """Return a specification as a definition that compiles; raises LazypipeError for anything else, such as a path."""
         if not isinstance(spec, model.Pipeline):
             raise LazypipeError(
-                f"{type(spec).__name__} is no definition; give lp.load(path), or what build() of a builder gives"
+                f"{type(spec).__name__} is not a definition; give lp.load(path), or what build() of a builder gives"
             )
         return cls(**{f.name: getattr(spec, f.name) for f in fields(spec)})
 

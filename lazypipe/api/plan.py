@@ -485,7 +485,7 @@ def when_fed(plan: CompiledPipeline, how: Mapping[str, Any]) -> dict[str, Any]:
 def known_outputs(outputs: Iterable[str], known: Collection[str]) -> frozenset[str]:
     """Return the names of outputs as a set; raises LazypipeError for one that is none."""
     if not isinstance(outputs, Iterable):
-        raise LazypipeError(f"outputs is {outputs!r}, and no list of names; write [name]")
+        raise LazypipeError(f"outputs is {outputs!r}, which is not a list of names; write [name]")
     names = frozenset([outputs] if isinstance(outputs, str) else outputs)
     for name in sorted(names.difference(known)):
         raise LazypipeError(f"unknown output {name!r}; {nearest(name, known, 'outputs')}")

@@ -87,7 +87,7 @@ def order_of(given: Sequence[Pipeline | Plan | Unread], outputs: Sequence[str]) 
     for name in outputs if unread else ():
         if name not in known:
             reasons = "\n".join(str(p.error) for p in unread)
-            what = f"unknown output {name!r}; {nearest(name, known, 'outputs')}; or it is in what cannot be read:"
+            what = f"unknown output {name!r}; {nearest(name, known, 'outputs')}; or it is in a definition that cannot be read:"
             raise LazypipeError(f"{what}\n{reasons}")
     return Order.of(pipelines, os.environ, outputs)
 
@@ -148,7 +148,7 @@ def held_up(feed: Feed, pipelines: Sequence[model.Pipeline], by: LazypipeError) 
     reader = pipelines[feed.to].origin
     what = f"source {feed.source!r} reads output {feed.output!r} of {pipelines[feed.by].name!r}, which "
     if _is_wrong(by):
-        return loader.problems([Fault(f"{what}is wrong", "mend that first", feed.path)], reader)
+        return loader.problems([Fault(f"{what}is wrong", "fix that first", feed.path)], reader)
     return SourceError(str(Problem(f"{what}cannot be made", reader.locate(feed.path))))
 
 
@@ -215,7 +215,7 @@ def run_all(
 def several(pipelines: Iterable[_One]) -> Iterable[_One]:
     """Return definitions as they are given; raises LazypipeError for one alone."""
     if isinstance(pipelines, str) or not isinstance(pipelines, Iterable):
-        raise LazypipeError(f"{type(pipelines).__name__} is no list of definitions; write it in one: […]")
+        raise LazypipeError(f"{type(pipelines).__name__} is not a list of definitions; write it in one: […]")
     return pipelines
 
 

@@ -152,7 +152,7 @@ def definitions(given: Sequence[str]) -> list[str]:
     """Return the definitions that are named one by one, or by their folder; raises LazypipeError for what is none."""
     files, others = and_others(given)
     if others:
-        raise LazypipeError(f"{others[0]!r} is no definition; name files that end in .yaml, .yml or .json")
+        raise LazypipeError(f"{others[0]!r} is not a definition; name files that end in .yaml, .yml or .json")
     return files
 
 

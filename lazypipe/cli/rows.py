@@ -71,7 +71,7 @@ def add(commands: Commands) -> None:
 def _count(text: str) -> int:
     """Return a number of rows."""
     if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of rows; write 0 or more")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of rows; write 0 or more")
     return int(text)
 
 

@@ -40,7 +40,7 @@ def _suggest(options: argparse.Namespace) -> int:
         found = lp.suggest_rules(scan_uri(options.data, place), sample=options.sample)
     except (OSError, pl.exceptions.PolarsError) as error:
         what = f"rows cannot be read: {first_line(error)}"
-        raise lp.SourceError(what, uri=options.data, fix="mend the file, or choose others") from error
+        raise lp.SourceError(what, uri=options.data, fix="fix the file, or choose others") from error
     write_json(list(found)) if options.json else print(found.to_yaml(), end="")
     return 0
 

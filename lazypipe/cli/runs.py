@@ -106,7 +106,7 @@ def run(options: argparse.Namespace) -> int:
         if options.window is None or options.full:
             raise lp.LazypipeError("--chunk is for a run with --window, and without --full; write --window START..END")
         if options.since is not None or options.until is not None:
-            what = "--chunk works off when rows happened, and --since and --until are of when files were written"
+            what = "--chunk splits a range of event time, and --since and --until are about when files were written"
             raise lp.LazypipeError(f"{what}; leave one of them out")
         code = 0
         for piece in plan.backfill(options.window, chunk=options.chunk, observer=progress):
@@ -139,7 +139,7 @@ def _begun(options: argparse.Namespace) -> tuple[lp.Plan, datetime]:
 def _run_all(options: argparse.Namespace, files: Sequence[str]) -> int:
     for name, given in (("--pull", options.pull), ("--chunk", options.chunk)):
         if given:
-            raise lp.LazypipeError(f"{name} is for one definition; run the one that it is for by itself")
+            raise lp.LazypipeError(f"{name} works with one definition only; run that one by itself")
     progress = _Progress()
     done: dict[str, lp.RunResult] = {}
     read = as_far_as_read(files)

@@ -50,7 +50,7 @@ def bind_audit(pipeline: Pipeline, env: Mapping[str, str], faults: list[Fault]) 
         secrets += used if name != "actor" else ()
         if name == "key" and written is not None and not used:
             # what a variable that is empty stands for is not noted as a secret
-            what = "the key is empty" if not bound["key"] else "the key that signs records stands in the definition"
+            what = "the key is empty" if not bound["key"] else "the key that signs records is written in the definition"
             faults.append(Fault(what, "write key: ${LEDGER_KEY}, and set that variable", ("audit", "key")))
     uri = bound["ledger"] or uris.join(uris.resolve(pipeline.state, pipeline.base), "ledger")
     where = uris.resolve(uri, pipeline.base)

@@ -158,7 +158,7 @@ def forgotten(segments: Sequence[Segment], nodes: Mapping[str, Node], outputs: M
         for name in segment.nodes if segment.output is None else ():
             operation, scope = next(((o, s) for o, s in nodes[name].steps if isinstance(o, Closed)), (None, None))
             if operation is not None and scope is not None and operation.expectation is None:
-                what = f"several outputs are made of the windows of {name!r}, and none keeps how far these are closed"
+                what = f"several outputs are made from the windows of {name!r}, and none records up to when they are closed"
                 faults.append(scope.fault(what, f"add an output of stage {name!r}", "end"))
     kept = published(segments, outputs)
     for name, node in nodes.items():

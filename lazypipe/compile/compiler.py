@@ -220,7 +220,7 @@ def _parameters(pipeline: Pipeline, given: Mapping[str, Any], faults: list[Fault
     for name, param in pipeline.params.items():
         if name == "now":
             faults.append(
-                Fault("the parameter 'now' is the time of the run already", "give yours another name", ("params", name))
+                Fault("the parameter 'now' is always the time of the run", "give yours another name", ("params", name))
             )
         if name not in given and param.default is None:
             faults.append(
@@ -283,7 +283,7 @@ def _check_output_columns(pipeline: Pipeline, nodes: Mapping[str, Node], faults:
                 elif column not in schema:
                     faults.append(Fault(f"unknown column {column!r}", nearest(column, schema, "columns"), path))
                 elif key == "partition_by" and not hive.can_name(schema[column]):
-                    what = f"{dtype_name(schema[column])} column {column!r} cannot name folders"
+                    what = f"{dtype_name(schema[column])} column {column!r} cannot be a partition column"
                     faults.append(Fault(what, "partition by text, whole numbers, booleans, dates or datetimes", path))
         if output.workload:
             from lazypipe.plan.uses import declared

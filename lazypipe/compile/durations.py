@@ -96,7 +96,7 @@ class _Bound:
             self.faults.append(Fault(f"unknown parameter {name!r}", nearest(name, self.params, "parameters"), at))
             return _ANY
         if param.type != "duration":
-            what = f"{at[-1] if isinstance(at[-1], str) else at[-2]} is a length of time, and parameter {name!r} is of type {param.type}"
+            what = f"{at[-1] if isinstance(at[-1], str) else at[-2]} is a duration, and parameter {name!r} is of type {param.type}"
             self.faults.append(Fault(what, "declare it with type: duration", at))
             return _ANY
         value = self.values.get(name)  # that it has none is told by whoever reads the parameters

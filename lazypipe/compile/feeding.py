@@ -112,7 +112,7 @@ def _circle(pipelines: Sequence[Pipeline], waits: Mapping[int, Sequence[Feed]]) 
     first = waits[circle[0]][0]
     what = f"these definitions feed each other in a circle: {names}"
     fix = (
-        f"let source {first.source!r} read something else than output {first.output!r} of {pipelines[first.by].name!r}"
+        f"let source {first.source!r} read something other than output {first.output!r} of {pipelines[first.by].name!r}"
     )
     return problems([Fault(what, fix, first.path)], pipelines[circle[0]].origin)
 

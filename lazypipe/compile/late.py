@@ -43,7 +43,7 @@ def with_late_gates(pipeline: Pipeline, faults: list[Fault]) -> Pipeline:
         found = _split(name, stage, faults)
         for part in found:
             if part != name and (part in pipeline.stages or part in pipeline.sources):
-                what = f"{part!r} is what stage {name!r} is called ahead of its windows"
+                what = f"{part!r} is reserved for stage {name!r} before its windows"
                 section = "stages" if part in pipeline.stages else "sources"
                 faults.append(Fault(what, "give it another name", (section, part)))
         stages |= found
@@ -100,9 +100,7 @@ def _split(name: str, stage: Stage, faults: list[Fault]) -> dict[str, Stage]:
             return {name: replace(stage, do=(*stage.do[:index], *rest))}
         for other in stage.do[index + 1 :]:
             if getattr(_operation(other), "late", "update") != "update":
-                what = (
-                    f"the late rows of {step.name} are put aside in this stage, and those of {other.name} would be too"
-                )
+                what = f"the late rows of {step.name} are set aside in this stage already, and those of {other.name} would be too"
                 faults.append(Fault(what, f"give {other.name} a stage of its own", (*other.path, other.name, "late")))
         rule = Step("late", freeze({**_about(operation, written), "action": operation.late}), (*step.path, step.name))
         # a query over all inputs does not say which of them it reads

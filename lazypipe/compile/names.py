@@ -25,21 +25,21 @@ def check_names(schema: pl.Schema, path: Path, *, files: bool = False, text: boo
     >>> check_names(pl.Schema({"^x$": pl.Int64}), ())
     Traceback (most recent call last):
         ...
-    lazypipe.spec.model.Fault: column '^x$' would be taken for a pattern of names
+    lazypipe.spec.model.Fault: column '^x$' would be read as a pattern of names
     """
     for name in schema:
         if text and _NO_LINE.search(name):
             cr = "\0" not in name
             what = (
-                "lines end in CR alone, so that all is one header"
+                "lines end in CR only, so the whole file is read as one header"
                 if cr
-                else "the first line holds zero bytes: it is no text"
+                else "the first line holds zero bytes: the file is not text"
             )
             fix = "write LF, or CR LF, at the end of each line" if cr else "deliver it as text"
             raise Fault(what, fix, path)
         if name == "*" or (name.startswith("^") and name.endswith("$")):
             fix = "rename it, or leave it out of the files" if files else "give it another name"
-            raise Fault(f"column {name!r} would be taken for a pattern of names", fix, path)
+            raise Fault(f"column {name!r} would be read as a pattern of names", fix, path)
         if name == UNIT:
-            what = f"column {UNIT!r} is lazypipe's own: it tells which file each row of an output was made of"
+            what = f"column {UNIT!r} is reserved for lazypipe, which keeps in it the file that each row was made from"
             raise Fault(what, "give it another name", path)

@@ -364,10 +364,8 @@ def compile_checks(
                     raise scope.fault(f"unknown frame {name!r}", missing(name, others), argument)
             made = rule.checks(schema, scope)
             if not kept and any(c.measure is not None and c.measure.compares_with_the_past for c in made):
-                what = f"{step.name} compares with earlier runs, of which nothing is kept here: these are not the rows of a dataset"
-                raise Fault(
-                    what, "put it into the gate of a stage or source that is itself an output, and no export", step.path
-                )
+                what = f"{step.name} compares with earlier runs, but nothing is kept of them: the rows here are not written to a dataset"
+                raise Fault(what, "put it into the gate of a stage or source that is written to a dataset", step.path)
             for check in made:
                 _check_reference(check, schema, others, rule, scope)
                 _check_groups(check, schema, others, rule, scope)

@@ -162,11 +162,11 @@ class _Nodes:
                 continue
             at: Path = ("outputs", name, "contract")
             if source:
-                what = f"by it the rows have to change, and {stage!r} is a source"
+                what = f"the contract changes the rows, and {stage!r} is a source"
                 self.faults.append(Fault(what, "put a stage between, or change the source's contract", at))
             elif len(promises) > 1:
                 other = next(n for n in promises if n != name)
-                what = f"by it the rows of {stage!r} have to change, which output {other!r} has a contract about too"
+                what = f"the contract changes the rows of {stage!r}, for which output {other!r} has a contract too"
                 self.faults.append(Fault(what, "give each of them a stage of its own", at))
             return shape
         return None

@@ -24,16 +24,16 @@ def endpoint_fault(url: str, headers: Mapping[str, str]) -> Fault | None:
     Examples
     --------
     >>> print(endpoint_fault("ftp://host", {}))
-    this is no address of an endpoint
+    this is not the address of an endpoint
     >>> endpoint_fault("https://host:5000", {"X-Team": "data"})
     """
     if not _ENDPOINT.fullmatch(url) or not _has_host(url):
-        return Fault("this is no address of an endpoint", "write http:// or https://, and the host", ("url",))
+        return Fault("this is not the address of an endpoint", "write http:// or https://, and the host", ("url",))
     for name, value in headers.items():
         if not _HEADER.fullmatch(name):
-            return Fault(f"{name!r} is no name of a header", "use letters, digits and dashes", ("headers", name))
+            return Fault(f"{name!r} is not a header name", "use letters, digits and dashes", ("headers", name))
         if not (value.isprintable() and value.isascii()):
-            what = f"the value of header {name!r} has characters that no header can hold"
+            what = f"the value of header {name!r} has characters that are not allowed in a header"
             return Fault(what, "use printable ASCII only", ("headers", name))
     return None
 
@@ -42,7 +42,7 @@ def _has_host(url: str) -> bool:
     try:
         parts = urlsplit(url)
         return bool(parts.hostname) and parts.port != 0
-    except ValueError:  # brackets that do not match, a port that is no number
+    except ValueError:  # brackets that do not match, a port that is not a number
         return False
 
 
@@ -64,17 +64,17 @@ def bind_openlineage(
     if "url" in bound:
         found = endpoint_fault(bound["url"], bound.get("headers", NOTHING))
         if found is None and endpoint_fault(bound["url"], {"Authorization": bound.get("api_key", "")}) is not None:
-            what = "the value of 'api_key' has characters that no header can hold"
+            what = "the value of 'api_key' has characters that are not allowed in a header"
             found = Fault(what, "use printable ASCII only", ("api_key",))
         state = uris.resolve(pipeline.state, pipeline.base)
         bound["spool"] = uris.resolve(bound["spool"], pipeline.base) if "spool" in bound else f"{state}/openlineage"
         if not uris.is_local(bound["spool"]):
-            what = "events that cannot be sent at once are kept in a folder of this machine, and this is none"
+            what = "events that cannot be sent are kept in a folder on this machine, and this is not one"
             found = found or Fault(what, "write spool: a local folder", ("spool",) if "spool" in given else ())
     else:
         lone = next((k for k in _FOR_ENDPOINTS if k in bound), None)
         if lone is not None:
-            found = Fault(f"{lone!r} is about an endpoint, and there is none", "add url", (lone,))
+            found = Fault(f"{lone!r} needs an endpoint, and there is none", "add url", (lone,))
     if found is not None:
         faults.append(Fault(found.what, found.fix, (*at, *found.path)))
         return NOTHING, secrets

@@ -182,7 +182,7 @@ class _Query:
 
     def _member(self, left: ast.expr, values: ast.expr, *, inside: bool = True) -> str:
         if not isinstance(values, ast.List | ast.Tuple | ast.Set) or not values.elts:
-            raise Untranslatable(f"{ast.unparse(values)!r} is no list of values")
+            raise Untranslatable(f"{ast.unparse(values)!r} is not a list of values")
         column = self._operand(left)
         member = f"{column} IN ({', '.join(map(self._operand, values.elts))})"
         return member if inside else f"NOT COALESCE({member}, FALSE)"

@@ -183,7 +183,7 @@ def _freshness(node: Node, source: Node | None) -> Iterable[Written]:
         elif field is None:
             limit.unmapped(what, "no column says when rows were loaded (loaded_at_field)")
         elif not re.fullmatch(NAME, field):
-            limit.unmapped(what, f"{field!r} is no column; derive it in a stage")
+            limit.unmapped(what, f"{field!r} is not a column; derive it in a stage")
         elif condition is not None and (why := sqltext.problem(condition)):
             limit.unmapped(what, f"its filter cannot be taken over: {why}")
         else:

@@ -43,7 +43,7 @@ def _groups(test: Given) -> list[str] | None:
     groups = [c.strip('"') for c in test.arguments.texts("group_by")]
     for name in groups:
         if not re.fullmatch(NAME, name):
-            raise SqlError(f"it groups by {name!r}, which is no column; derive it in a stage")
+            raise SqlError(f"it groups by {name!r}, which is not a column; derive it in a stage")
     return groups or None
 
 
@@ -175,7 +175,7 @@ def _regex(test: Given, pattern: str) -> str:
     flags = test.arguments.text("flags") or ""
     found = f"(?{flags}){pattern}" if re.fullmatch("[ims]+", flags) else pattern
     if (flags and found == pattern) or not sqltext.is_regex(found):
-        raise SqlError(f"{pattern!r}{' with ' if flags else ''}{flags} is no regular expression here")
+        raise SqlError(f"{pattern!r}{' with ' if flags else ''}{flags} is not a valid regular expression here")
     if "\\\\" in pattern:
         test.note("backslashes are taken as they stand in the file: write one where a database needs two")
     return found
@@ -193,7 +193,7 @@ def _ordered(rule: str) -> Reader:
             test.unmapped("a rule compares with the value before, and asks for no step")
         elif column is not None and order is not None:
             if not re.fullmatch(NAME, order):
-                raise SqlError(f"{order!r} is no column; derive it in a stage")
+                raise SqlError(f"{order!r} is not a column; derive it in a stage")
             strictly = test.arguments.flag("strictly", default=True) or None
             arguments = {"column": column, "order_by": [order.strip('"')], "strictly": strictly, "by": _groups(test)}
             yield _rule(test, rule, arguments)

@@ -57,7 +57,7 @@ def column_of(test: Given) -> str | None:
     if test.column is None:
         test.arguments.fault(f"{test.name} of a table needs a column", "add column_name, or write it at the column")
     elif not isinstance(test.column, str) or not re.fullmatch(r'"[^"]+"|[\w ]+', test.column):
-        test.unmapped(f"{test.column!r} is no column; derive it in a stage")
+        test.unmapped(f"{test.column!r} is not a column; derive it in a stage")
     else:
         return test.column.strip('"')
     return None

@@ -44,9 +44,9 @@ class Document:
     """Whether it is of a version that came after this was written: what is not known in it may be right."""
 
     def root(self, what: str) -> Node:
-        """Return the whole; raises DefinitionError if it is no mapping."""
+        """Return the whole; raises DefinitionError if it is not a mapping."""
         if not isinstance(self.data, dict):
-            raise loader.problems([Fault(f"this is no {what}", "it must be a mapping")], self.origin)
+            raise loader.problems([Fault(f"this is not a valid {what}", "it must be a mapping")], self.origin)
         return Node(self.data, (), self)
 
     def finish(self) -> None:

@@ -125,7 +125,7 @@ def _snake(name: str) -> str:
 def _mostly(kwargs: Node) -> Decimal | None:
     mostly = kwargs.get("mostly", "number")
     if mostly is not None and not 0 <= mostly <= 1:
-        kwargs.fault(f"mostly {mostly} is no part of the rows", "write a number from 0 to 1", "mostly")
+        kwargs.fault(f"mostly {mostly} is not a fraction of the rows", "write a number from 0 to 1", "mostly")
         return None
     return Decimal(1) if mostly is None else Decimal(str(mostly))
 

@@ -102,7 +102,7 @@ def _check_head(root: Node) -> None:
     for key in ("version", "id", *(() if minor and int(minor[1]) >= 2 else ("status",))):
         root.need(key, "scalar")
     if kind is not None and kind != "DataContract":
-        root.fault(f"kind {kind!r} is no data contract", "write kind: DataContract", "kind")
+        root.fault(f"kind {kind!r} is not a data contract", "write kind: DataContract", "kind")
     if version is None or version in VERSIONS:
         return
     if minor and int(minor[1]) >= 2:

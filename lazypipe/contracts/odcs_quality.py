@@ -127,7 +127,7 @@ def _at_most(check: Node, rule: tuple[str, Any], most: int | None, common: dict[
         check.unmapped("a check of a count", "any count passes it")
         return []
     if most < 0:
-        check.fault("no count is less than 0", "mend the operator")
+        check.fault("no count is less than 0", "fix the operator")
         return []
     return [made(*rule, common | {"max_failures": most or None})]
 
@@ -164,12 +164,12 @@ def _share(
             check.unmapped(f"{metric} in percent", "any part passes it")
             return []
         if most < 0 or (most == 0 and allowed.open_most):
-            check.fault("no part is less than 0", "mend the operator")
+            check.fault("no part is less than 0", "fix the operator")
             return []
         limit = max(Decimal(str(most)) - (_LITTLE if allowed.open_most else 0), Decimal(0))
         return [made(*rule, common | {"max_failures": _percent(limit) if limit else None})]
     if least is not None and (least > 100 or (least == 100 and allowed.open_least)):
-        check.fault("no part is more than 100 percent", "mend the operator")
+        check.fault("no part is more than 100 percent", "fix the operator")
         return []
     if condition is None or (allowed.unlike is not None and allowed.unlike != 0):
         check.unmapped(f"{metric} in percent", "no rule measures it with this operator")
@@ -296,6 +296,6 @@ def _implementation(check: Node, written: Any) -> Mapping[str, Any] | None:
             check.fault(f"the implementation is {error.problems[0].what}", "write YAML", "implementation")
             return None
     if not isinstance(written, dict):
-        check.fault("the implementation is no mapping", "write name: arguments", "implementation")
+        check.fault("the implementation is not a mapping", "write name: arguments", "implementation")
         return None
     return written

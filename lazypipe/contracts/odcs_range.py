@@ -74,7 +74,7 @@ def _both(check: Node, ranges: list[Range]) -> Range | None:
     least, open_least = max(lows, default=(None, False))
     most, shut_most = min(highs, default=(None, True))
     if least is not None and most is not None and (least > most or (least == most and (open_least or not shut_most))):
-        check.fault("no number could pass the check", "mend its operators")
+        check.fault("no number could pass the check", "fix its operators")
         return None
     return Range(least, most, open_least, not shut_most, ranges[0].unlike)
 

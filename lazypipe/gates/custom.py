@@ -89,9 +89,9 @@ def _made(name: str, function: Callable[..., pl.Expr]) -> type[Rule]:
             condition: Any = function(**given)
         except Exception as error:
             what = f"the function raised {type(error).__name__}: {first_line(error)}"
-            raise scope.fault(what, "give it other arguments, or mend it", names[0]) from error
+            raise scope.fault(what, "give it other arguments, or fix it", names[0]) from error
         if not isinstance(condition, pl.Expr):
-            what = f"the function returned {condition!r}, which is no expression"
+            what = f"the function returned {condition!r}, which is not an expression"
             raise scope.fault(what, "return a pl.Expr that is true where the rule holds", names[0])
         holds = self.bind(condition, schema, scope, names[0])
         subject = given.get("columns", given.get("column", ""))

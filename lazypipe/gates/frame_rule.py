@@ -47,7 +47,7 @@ class FrameRule(Rule):
     def __post_init__(self) -> None:
         """Check that no rows are to be taken out."""
         if self.action in ("quarantine", "drop", "repair"):
-            raise Fault("a rule on the whole frame cannot take out rows", "write action: fail or warn", ("action",))
+            raise Fault("a rule on the whole frame cannot remove rows", "write action: fail or warn", ("action",))
         super().__post_init__()
 
 
@@ -109,7 +109,7 @@ class CountRule(FrameRule):
         super().__post_init__()
         need_bound(self, "min", "max", "equals", *self.others)
         if self.equals is not None and (self.min is not None or self.max is not None):
-            raise Fault("equals leaves nothing to min and max", "give equals, or min and max", ("equals",))
+            raise Fault("equals cannot be combined with min and max", "give equals, or min and max", ("equals",))
 
     def allowed(self, scope: Scope, what: str) -> Bounds | None:
         """Return the bounds on the number, None where only another argument bounds it."""
@@ -180,7 +180,7 @@ def need_bound(rule: Rule, *names: str) -> None:
     for name in given:
         value = getattr(rule, name)
         if isinstance(value, float) and math.isnan(value):
-            raise Fault("NaN is no bound", "write a number", (name,))
+            raise Fault("NaN is not a bound", "write a number", (name,))
 
 
 def bounds(
@@ -209,7 +209,7 @@ def bounds(
         if bool(pl.select(nothing).item()):
             above = pl.select(exprs["min"] > exprs["max"]).item()
             said = f"min {least} is greater than max {most}" if above else f"nothing lies between {least} and {most}"
-            raise scope.fault(said, "exchange them" if above else "write closed: both", "min")
+            raise scope.fault(said, "swap them" if above else "write closed: both", "min")
     value, conditions, words = pl.col(VALUE), [], []
     if dtype.is_float():
         conditions.append(~value.is_nan())  # Polars orders NaN above everything
@@ -255,7 +255,7 @@ def fraction(given: Any, argument: str) -> Fraction:
     except (ValueError, ZeroDivisionError):
         value = Fraction(-1)
     if rest or value < 0:
-        raise Fault(f"{given!r} is no fraction", "write one from 0 to 1, or 0% to 100%", (argument,))
+        raise Fault(f"{given!r} is not a fraction", "write one from 0 to 1, or 0% to 100%", (argument,))
     if value > 1:
         raise Fault(f"{given} is more than all rows", "write a fraction from 0 to 1, or 0% to 100%", (argument,))
     return value

@@ -54,7 +54,7 @@ class Limit:
         except ValueError:
             value = Fraction(-1)
         if value < 0 or rest or (not percent and value.denominator > 1):
-            raise ValueError(f"{written!r} is no limit")
+            raise ValueError(f"{written!r} is not a limit")
         if percent and value > 100:
             raise ValueError(f"{written} is more than all rows")
         return cls(fraction=value / 100) if percent else cls(count=int(value))
@@ -261,7 +261,7 @@ class Rule(Arguments):
         failing = "max_failures" if self.fail_above is None else "fail_above"
         warning, most = limits["warn_above"], limits[failing]
         if warning is not None and most is not None and warning.beyond(most):
-            what = f"{failing} {most} leaves nothing to warn of above {warning}"
+            what = f"{failing} {most} fails the gate before it could warn above {warning}"
             raise Fault(what, f"write a warn_above that is less than {failing}", ("warn_above",))
 
     def frames(self) -> Mapping[str, str]:
@@ -359,12 +359,12 @@ def _check_repair(action: Action, repair: Mapping[str, Any] | None) -> None:
     if kind == "default" and repair[kind] is None:
         raise Fault("default needs a value", "write one, or null: true", ("repair", kind))
     if kind == "previous" and not _are_names(repair[kind]):
-        what = f"{_shown(repair[kind])} is no list of columns"
+        what = f"{_shown(repair[kind])} is not a list of columns"
         raise Fault(what, "name the columns that order the rows", ("repair", kind))
     if kind == "set" and not isinstance(repair[kind], str | int | float | pl.Expr):
-        raise Fault(f"{_shown(repair[kind])} is no SQL expression", "write one, or null: true", ("repair", kind))
+        raise Fault(f"{_shown(repair[kind])} is not a SQL expression", "write one, or null: true", ("repair", kind))
     if repair.get("then", "fail") not in ("fail", "quarantine", "drop", "warn"):
-        what = f"{repair['then']!r} is no action for what a repair leaves"
+        what = f"{repair['then']!r} is not an action for rows that stay invalid after a repair"
         raise Fault(what, "write fail, quarantine, drop or warn", ("repair", "then"))
 
 

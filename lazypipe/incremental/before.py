@@ -102,8 +102,8 @@ class Before:
                 {n: dict(of) for n, of in said.get(GONE, {}).items()},
             )
         except (LazypipeError, KeyError, TypeError, ValueError) as error:
-            fix = "run once in full, which writes it anew"
-            raise StorageError("what the output has consumed is damaged", uri=uri, fix=fix) from error
+            fix = "run once in full, which rewrites it"
+            raise StorageError("the record of what the output has consumed is damaged", uri=uri, fix=fix) from error
 
     def known(self, name: str) -> frozenset[int]:
         """Return the units of a dataset that were consumed, as its rows know them."""

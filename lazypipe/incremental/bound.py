@@ -45,9 +45,11 @@ class Bound:
         for name in _SIZES:
             most = getattr(self, name)
             if most is not None and (not isinstance(most, int) or isinstance(most, bool)):
-                raise LazypipeError(f"max_{name} is {most!r}, and no whole number; write 1 or more, or leave it out")
+                raise LazypipeError(
+                    f"max_{name} is {most!r}, which is not a whole number; write 1 or more, or leave it out"
+                )
             if most is not None and most < 1:
-                raise LazypipeError(f"max_{name} is {most}; a run takes 1 at least: leave it out for no bound")
+                raise LazypipeError(f"max_{name} is {most}; a run takes at least 1: leave it out for no limit")
 
     @property
     def is_dated(self) -> bool:

@@ -107,7 +107,7 @@ def refuse_partial(delivery: Delivery, intake: Intake, source: str) -> None:
     if delivery.partial and intake.on_partial == "fail":
         where, why, _ = delivery.partial[0]
         raise SourceError(
-            f"source {source!r}: the delivery is not whole: {why}",
+            f"source {source!r}: the delivery is incomplete: {why}",
             uri=where,
             fix="deliver the rest, or say on_partial: wait",
         )

@@ -450,7 +450,7 @@ class _Work:
         if repeated.height:
             first = repeated.sort("__lazypipe_len", *self.key, descending=True).row(0, named=True)
             told = shown_key(first, self.key, self.masked)
-            what = f"{told} stands {first['__lazypipe_len']} times in {side.called}"
+            what = f"{told} occurs {first['__lazypipe_len']} times in {side.called}"
             raise RunError(what, fix="name more columns in key, or make it unique")
 
     def _updated(self, before: pl.DataFrame, after: pl.DataFrame, others: Sequence[str]) -> pl.DataFrame:

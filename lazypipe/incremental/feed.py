@@ -47,7 +47,7 @@ def mode_of(commit: Commit) -> str:
     return said
 
 
-ANEW = "run once in full (--full), which makes it anew, or write to another place"
+ANEW = "run once in full (--full), which recomputes it, or write to another place"
 """What to do where a dataset was written in another way."""
 
 HOLDS = "the definition changed, and holds for what is new"
@@ -206,8 +206,8 @@ class _Feed(Decision):
         if anew:
             self.refuse_loss()
         elif before is None and self.commit is not None and adds_to(output) and output.mode != "delete":
-            what = "the last version does not say what it is made of, so that what is new is not known"
-            raise self._refused(what, "run once in full (--full), which makes it anew")
+            what = "the last version does not record what it was made from, so new input cannot be told from old"
+            raise self._refused(what, "run once in full (--full), which recomputes it")
         generation = before.generation if before is not None else self.run
         if self.strategy.kind != "units" or anew or before is None:
             return self._everything(fixed, driving, generation, anew=anew)
@@ -313,13 +313,13 @@ class _Feed(Decision):
         elsewhere = "or write to another place"
         if self.commit.info.get(DELETES):
             feeds = ", ".join(map(repr, self.commit.info[DELETES]))
-            what = f"it cannot be made anew: when {feeds} removed which keys is not known any more"
+            what = f"it cannot be recomputed: when {feeds} removed which keys is no longer known"
             raise self._refused(what, f"let the next run go on from what is there, {elsewhere}")
         if mode_of(self.commit) == "scd2" and not self.commit.info[KEYED]["dated"]:
-            what = "it cannot be made anew: versions have the times of the runs that found them"
+            what = "it cannot be recomputed: versions have the times of the runs that found them"
             raise self._refused(what, f"let the next run go on from what is there, {elsewhere}")
         if mode_of(self.commit) == "snapshot":
-            what = "it cannot be made anew: what was there at earlier snapshots is not known any more"
+            what = "it cannot be recomputed: the rows of earlier snapshots are no longer known"
             raise self._refused(what, "write to another place")
         if self.before is None or mode_of(self.commit) == "replace":
             return
@@ -327,7 +327,7 @@ class _Feed(Decision):
         gone = [uri for leaf in leaves for uri in self._lost(leaf)]
         if gone:
             are = "a file that it was made of is" if len(gone) == 1 else f"{len(gone):,} files that it was made of are"
-            what = f"made anew it would lose rows: {are} gone, such as {gone[0]}"
+            what = f"recomputing it would lose rows: {are} gone, such as {gone[0]}"
             raise self._refused(
                 what, f"bring back what is gone, let the next run go on from what is there, {elsewhere}"
             )
@@ -343,8 +343,8 @@ class _Feed(Decision):
             said = None if source is None else source.on_modified
             if of.units and said != "reprocess" and (said != "ignore" or of.unknown):
                 such = f", such as those of {of.files[0]}" if of.files else ""
-                what = f"rows of {leaf.name!r} were made anew, and those that were added before would be added once more{such}"
-                fix = "run once in full (--full), which makes it anew, or use mode: upsert"
+                what = f"rows of {leaf.name!r} were recomputed, and would be added a second time{such}"
+                fix = "run once in full (--full), which recomputes it, or use mode: upsert"
                 raise self._refused(self.plan.redact(what), fix)
             found[leaf.name] = of if said == "ignore" else replace(of, units=frozenset())
         return found
@@ -382,9 +382,7 @@ class _Feed(Decision):
             grown = [g.file.uri for g in found.grown if g.file.uri not in leaf.tails]
             within = [f.uri for f in (*found.modified, *found.added) if f.uri in found.lengthened]
             if grown or within:
-                what = (
-                    f"{(grown or within)[0]} has grown, and all of its rows would be added, also those that were before"
-                )
+                what = f"{(grown or within)[0]} has grown, and the rows added before would be added a second time"
                 what += "" if grown else ": what was read of it does not end with a row, or was not hashed"
             elif (leaf.name in self.read.again and found.added) or (
                 leaf.snapshot.commit is not None
@@ -392,11 +390,9 @@ class _Feed(Decision):
                 and (found.removed or found.ignored)
                 and found.added
             ):
-                what = f"rows of {leaf.name!r} were written again, and those that were added before would be added once more"
+                what = f"rows of {leaf.name!r} were written again, and would be added a second time"
             elif rewritten := (*found.modified, *found.truncated):
-                what = (
-                    f"{rewritten[0].uri} was rewritten, and rows of it that were added before would be added once more"
-                )
+                what = f"{rewritten[0].uri} was rewritten, and its rows added before would be added a second time"
                 fix = "say at the source on_modified: reprocess to add all of its rows, or ignore to add none, or use mode: upsert"
             if what:
                 fix = fix or (

@@ -136,7 +136,7 @@ class Decision:
         if before.layout != self.after.layout():
             return "the definition changed: partitions, rules ahead of it, or rows that these put aside"
         if self._is_renamed(before, leaves):
-            what = "sources or stages have other names, by which is kept what was read and counted"
+            what = "sources or stages were renamed, and what was read and counted is recorded under their names"
             return f"the definition changed: {what}"
         return "; ".join(news) or self._went_on_beside()
 
@@ -290,7 +290,7 @@ class Decision:
     ) -> Work | None:
         """Return the work where rows of groups are to be read again, and some cannot be; None if all can."""
         kept = self._unreadable(driving, units) if self.strategy.kind == "parts" else ""
-        why = f"{said}; rows of {kept} are to be read again, and are not there any more as they were"
+        why = f"{said}; rows of {kept} are to be read again, and are no longer there as they were"
         return self._all(why, fixed, driving, self.run, keep=False) if kept else None
 
     def _went_on(self) -> str:
@@ -428,7 +428,7 @@ class Decision:
             which = (
                 "a file that it was made of was" if len(lost) == 1 else f"{len(lost):,} files that it was made of were"
             )
-            what = f"made anew it would lose rows: {which} not written {written}, such as {lost[0]}"
+            what = f"recomputing it would lose rows: {which} not written {written}, such as {lost[0]}"
             if not self.terms.full:
                 return Work("wait", f"waiting for a run that takes all: {what}")
             fix = "leave out full, or since and until"
@@ -446,7 +446,7 @@ class Decision:
                 continue
             name = self.segment.output or self.segment.node
             which = "a file that is" if len(gone) == 1 else f"{len(gone):,} files that are"
-            what = f"made anew it would lose the rows of {which} gone, such as {self.plan.redact(gone[0])} ({why})"
+            what = f"recomputing it would lose the rows of {which} gone, such as {self.plan.redact(gone[0])} ({why})"
             fix = "put back what is gone, run it in full, or say on_removed: delete"
             raise StorageError(f"output {name!r}: {what}", fix=fix)
 

@@ -310,7 +310,7 @@ class Leaves:
         for file in new:
             moment = moment_of(file.stamp)
             if moment is None:
-                what = "its store does not say when it was written, and only files of some time are to be read"
+                what = "its storage does not say when it was written, and since and until need that"
                 fix = "leave out since and until; max_files says how many files a run takes"
                 raise source.located(SourceError(what, uri=file.uri, fix=fix))
             if file.uri in came and not self.terms.bound.holds(moment):

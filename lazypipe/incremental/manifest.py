@@ -75,7 +75,7 @@ def _json(text: str) -> Iterator[Any]:
                 try:
                     yield json.loads(line)
                 except ValueError as error:
-                    raise ManifestError(f"line {number} is no JSON, or half of it") from error
+                    raise ManifestError(f"line {number} is not JSON, or is cut off") from error
         return
     if isinstance(whole, dict) and isinstance(whole.get("files"), list):
         whole = whole["files"]
@@ -87,14 +87,14 @@ def _entries(rows: Iterator[Any] | csv.DictReader[str]) -> Iterator[Entry]:
         for number, row in enumerate(rows, 1):
             yield _entry(row, number)
     except csv.Error as error:
-        raise ManifestError(f"it is no CSV: {error}") from error
+        raise ManifestError(f"it is not CSV: {error}") from error
 
 
 def _entry(row: Any, number: int) -> Entry:
     if isinstance(row, str):
         return Entry(row)
     if not isinstance(row, Mapping):
-        raise ManifestError(f"entry {number} is no mapping")
+        raise ManifestError(f"entry {number} is not a mapping")
     lower = {str(k).strip().lower(): v for k, v in row.items() if v not in (None, "")}
     name = next((lower[k] for k in _NAMES if k in lower), None)
     if not isinstance(name, str):
@@ -103,7 +103,7 @@ def _entry(row: Any, number: int) -> Entry:
     try:
         number_of_bytes = None if size is None else int(size)
     except (ValueError, TypeError) as error:
-        raise ManifestError(f"entry {number}: size {size!r} is no number") from error
+        raise ManifestError(f"entry {number}: size {size!r} is not a number") from error
     sums = tuple((a, str(lower[a]).strip().lower()) for a in ALGORITHMS if a in lower)
     return Entry(name, number_of_bytes, sums)
 
@@ -117,4 +117,4 @@ def _line(line: str, number: int, manifest: str) -> Entry:
     tagged = _TAGGED.fullmatch(line)
     if tagged is not None:
         return Entry(tagged["name"], None, ((tagged["kind"].lower(), tagged["sum"].lower()),))
-    raise ManifestError(f"line {number} is no checksum and name, or half of them")
+    raise ManifestError(f"line {number} is not a checksum and a name, or is cut off")

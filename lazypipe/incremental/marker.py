@@ -60,4 +60,4 @@ def _told(uri: str, content: bytes) -> int | None:
     except ValueError:
         shown = text if len(text) <= 60 else f"{text[:60]}…"
         fix = "write one such as 2024-01-31T12:00:00 into it, and nothing else"
-        raise SourceError(f"the marker says {shown!r}, which is no time", uri=uri, fix=fix) from None
+        raise SourceError(f"the marker says {shown!r}, which is not a date or time", uri=uri, fix=fix) from None

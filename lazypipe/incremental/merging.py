@@ -161,7 +161,7 @@ def merge_versions(
     new = _distinct(new).with_columns(moment.cast(old.schema[_FROM]).alias(_FROM))
     if new[_FROM].null_count():
         told = shown_key(new.filter(pl.col(_FROM).is_null()).row(0, named=True), key, masked)
-        raise RunError(f"{told} has no event time; fill it in the stage, or put such rows aside with a rule not_null")
+        raise RunError(f"{told} has no event time; fill it in the stage, or quarantine such rows with a rule not_null")
     _refuse_repeated(new, key, [_FROM], "", "name in event_time a column that tells them apart", masked)
     marks = new.select(*key, _FROM).clear() if gone is None else gone.select(*key, _FROM)
     again, ends_of_none = _remembered(old, marks, key, ignore)
@@ -279,9 +279,9 @@ def _refuse_repeated(
     told = shown_key(repeated.sort(key).row(0, named=True), key, masked)
     many = f" ({keys:,} keys in all)" if keys > 1 else ""
     if order:
-        what = f"{told} comes more than once at the same time or place in the order, with other values{many}"
+        what = f"{told} occurs more than once at the same time or place in the order, with different values{many}"
         raise RunError(f"{what}; {equal}, or keep one of the rows in the stage")
-    raise RunError(f"{told} comes more than once in this run{many}; {lacking}, or keep one in the stage")
+    raise RunError(f"{told} occurs more than once in this run{many}; {lacking}, or keep one in the stage")
 
 
 def refuse_nulls(nulls: Mapping[str, int]) -> None:
@@ -289,7 +289,7 @@ def refuse_nulls(nulls: Mapping[str, int]) -> None:
     for name, count in nulls.items():
         if count:
             have = "a row has" if count == 1 else f"{count:,} rows have"
-            fix = "put such rows aside with a rule not_null, or fill it in the stage"
+            fix = "quarantine such rows with a rule not_null, or fill it in the stage"
             raise RunError(f"{have} no value in key column {name!r}; {fix}")
 
 

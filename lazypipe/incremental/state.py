@@ -238,13 +238,13 @@ class State:
         StorageError
             If a newer lazypipe wrote it, or it is damaged.
         """
-        mend = "run once in full, which writes it anew"
+        mend = "run once in full, which rewrites it"
         try:
             newer = plain["format"] > FORMAT
             if not newer:
                 return cls(freeze({n: Consumed.from_dict(c) for n, c in plain["sources"].items()}))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise StorageError("what the output has consumed is damaged", uri=uri, fix=mend) from error
+            raise StorageError("the record of what the output has consumed is damaged", uri=uri, fix=mend) from error
         raise StorageError(
             f"what the output has consumed is kept in format {plain['format']}, this lazypipe reads up to {FORMAT}",
             uri=uri,

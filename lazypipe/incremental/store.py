@@ -106,7 +106,7 @@ class Store:
                 self._listed[folder] = ()
             except Exception as error:  # any store's own errors: the caller learns which folder it was
                 raise SourceError(
-                    f"cannot be listed: {reason_of(error)}", uri=folder, fix="check path, rights and network"
+                    f"cannot be listed: {reason_of(error)}", uri=folder, fix="check the path, permissions and network"
                 ) from error
         return self._listed[folder]
 

@@ -201,7 +201,7 @@ def _broken(source: BoundSource, file: FileInfo) -> SourceError | None:
 
 
 def _unread(source: BoundSource, part: Snapshot, error: BaseException) -> SourceError:
-    fix = "mend the file, or change the contract" if part.logged is None else "restore it from a backup"
+    fix = "fix the file, or change the contract" if part.logged is None else "restore it from a backup"
     if part.table is not None:
         fix = "read a later version if VACUUM has deleted it, or restore it from a backup"
     return SourceError(source.reader.told(error), uri=part.files[0].uri, fix=fix)
@@ -219,14 +219,14 @@ def _misfit(source: BoundSource, part: Snapshot) -> SourceError | None:
         return None
     name, dtype, count, text, bad = found
     cells = "1 cell that is" if count == 1 else f"{count:,} cells that are"
-    fix = "mend the file, or say on_type_change: discard_row or discard_column"
+    fix = "fix the file, or say on_type_change: discard_row or discard_column"
     point = "," if source.reader.marks.decimal_comma else r"\."
     if isinstance(dtype, pl.Decimal) and re.fullmatch(rf"\s*[+-]?\d*{point}\d+", text):
         fix = f"declare one with as many digits, {fix}"
     elif source.reader.format == "csv" and not (source.reader.masked or source.reader.marks.thousands):
         fix = says_thousands(text) or fix
     if too_long(text, dtype, source.reader):
-        fix = "JSON's numbers are sure to 15 digits: deliver longer ones as text, declare String, and cast them"
+        fix = "JSON numbers are exact to 15 digits: deliver longer ones as text, declare String, and cast them"
     line = line_where(files[0], source.reader, source.inside(files[0]), bad) if source.is_text else None
     where = "" if line is None else f" (line {line})"
     cell = MASKED if source.reader.masked else repr(text)

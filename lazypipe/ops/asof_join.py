@@ -91,9 +91,9 @@ class AsofJoin(Operation):
         """Check that the key is said once."""
         both = self.left_on is not None and self.right_on is not None
         if (self.on is not None) == both or (not both and (self.left_on or self.right_on)):
-            raise Fault("an asof_join needs its key once", "give on, or left_on and right_on", ("with",))
+            raise Fault("the key of an asof_join must be given once", "give on, or left_on and right_on", ("with",))
         if self.by and (self.left_by or self.right_by):
-            raise Fault("an asof_join needs its columns once", "give by, or left_by and right_by", ("by",))
+            raise Fault("the columns of an asof_join must be given once", "give by, or left_by and right_by", ("by",))
         refuse_uneven("by", self.left_by, self.right_by)
         lateness(self.allowed_lateness)
 
@@ -118,8 +118,8 @@ class AsofJoin(Operation):
         scope.columns(others, other.schema, places[1], of=self.with_)
         for index, name in enumerate(ours):
             if table.schema[name].is_nested():
-                what = f"column {name!r} is {dtype_name(table.schema[name])}, by which rows cannot be put together here"
-                raise scope.fault(what, "take columns of plain values", places[0], index)
+                what = f"column {name!r} is {dtype_name(table.schema[name])}, which cannot be matched on"
+                raise scope.fault(what, "use columns of plain values", places[0], index)
         self._check_keys(table.schema[left], other.schema[right], scope)
         key, frame = left, table.frame
         matchable = other.frame.filter(pl.col(right).is_not_null())
@@ -249,7 +249,7 @@ class AsofJoin(Operation):
             what = f"{self.tolerance!r} is not a duration"
             raise scope.fault(what, "write one such as 90s, 15m, 2h or 3d", "tolerance") from None
         if span.months:
-            what = f"{self.tolerance} has months, which are not all as long"
+            what = f"{self.tolerance} has months, which differ in length"
             raise scope.fault(what, "write it in days or hours", "tolerance")
         if span.days < 0 or span.nanoseconds < 0:
             raise self._negative(scope)

@@ -65,7 +65,9 @@ class Cast(Operation):
                 raise scope.fault(what, "cast to another type first, or derive it", "columns", name)
             if strict and (fields := _other_fields(table.schema[name], target)) is not None:
                 what = f"column {name!r} has a struct with {_listed(fields[0])}, and its type one with {_listed(fields[1])}"
-                fix = 'say on_error: "null", which takes fields by their names, null where there is none; or derive it'
+                fix = (
+                    'say on_error: "null", which matches fields by name and fills missing ones with null; or derive it'
+                )
                 raise scope.fault(what, fix, "columns", name)
         frame = table.frame
         if not strict:

@@ -82,7 +82,7 @@ class Closed(Operation):
         if self.keep is not None:
             lateness(self.keep, "keep")
         if self.expectation is not None and self.start is None:
-            raise Fault("windows of which something is expected have a start", "add start: column", ("expect",))
+            raise Fault("expect needs the start of each window", "add start: column", ("expect",))
 
     @property
     def _after(self) -> int:

@@ -48,8 +48,8 @@ class Derive(Operation):
             for other in self.columns:
                 if fault.what == f"unknown column {other!r}":
                     raise Fault(
-                        f"column {other!r} is made by this same derive",
-                        "put what uses it into a second derive below",
+                        f"column {other!r} is computed in the same derive",
+                        "move what uses it into a second derive below",
                         fault.path,
                     ) from None
             raise

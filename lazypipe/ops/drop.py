@@ -31,7 +31,7 @@ class Drop(Operation):
         """Lower to ``drop``."""
         scope.columns(self.columns, table.schema, "columns")
         if set(self.columns) == set(table.schema):
-            raise scope.fault("every column is dropped", "leave one: rows are told by their columns", "columns")
+            raise scope.fault("every column is dropped", "keep at least one", "columns")
         return table.frame.drop(self.columns)
 
     def each(self, table: Table, scope: Scope) -> bool:

@@ -40,8 +40,8 @@ class Filter(Operation):
             condition = condition.cast(pl.Boolean)  # Polars takes no filter that is only null
         elif isinstance(self.condition, str) and _is_one_value(condition, table.schema):
             raise scope.fault(
-                "this is one value of all rows together, so that all of them stay, or none",
-                "filter groups behind aggregate, by its columns; or compare what is so for each row's group: count(*) OVER (PARTITION BY …) > 1",
+                "the condition has one value for all rows, so it would keep all of them or none",
+                "filter groups after aggregate, by its columns; or compare within each row's group: count(*) OVER (PARTITION BY …) > 1",
                 "condition",
             )
         return table.frame.filter(condition)

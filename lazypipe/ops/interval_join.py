@@ -86,9 +86,13 @@ class IntervalJoin(Operation):
             raise Fault("within has two bounds", "write them as in [-1h, 1h]", ("within",))
         both = self.left_time is not None and self.right_time is not None
         if (self.time is not None) == both or (not both and (self.left_time or self.right_time)):
-            raise Fault("an interval_join needs its times once", "give time, or left_time and right_time", ("with",))
+            raise Fault(
+                "the times of an interval_join must be given once", "give time, or left_time and right_time", ("with",)
+            )
         if self.by and (self.left_by or self.right_by):
-            raise Fault("an interval_join needs its columns once", "give by, or left_by and right_by", ("by",))
+            raise Fault(
+                "the columns of an interval_join must be given once", "give by, or left_by and right_by", ("by",)
+            )
         refuse_uneven("by", self.left_by, self.right_by)
         lateness(self.allowed_lateness)
 

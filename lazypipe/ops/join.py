@@ -76,7 +76,7 @@ class Join(Operation):
             if self.on or self.left_on or self.right_on:
                 raise Fault("a cross join has no keys", "remove them, or choose another how", ("how",))
         elif bool(self.on) == bool(self.left_on or self.right_on):
-            raise Fault("a join needs its keys once", "give on, or left_on and right_on", ("with",))
+            raise Fault("the keys of a join must be given once", "give on, or left_on and right_on", ("with",))
         refuse_uneven("on", self.left_on, self.right_on)
         if self.columns is not None and self.how in ("semi", "anti"):
             raise Fault(f"{self.how} joins take no columns of the other side", "remove columns", ("columns",))
@@ -231,7 +231,7 @@ def refuse_uneven(argument: str, left: Sequence[str], right: Sequence[str]) -> N
     """Raise Fault where the sides of a join do not name as many columns, in ``left_`` and ``right_`` of an argument."""
     if len(left) != len(right):
         what = f"left_{argument} has {len(left)} columns and right_{argument} {len(right)}"
-        raise Fault(what, "name as many on both sides", (f"left_{argument}" if left else f"right_{argument}",))
+        raise Fault(what, "name the same number on both sides", (f"left_{argument}" if left else f"right_{argument}",))
 
 
 def renamed(frame: pl.LazyFrame, names: Mapping[str, str]) -> pl.LazyFrame:

@@ -48,7 +48,7 @@ class Over(Operation):
         order = ordering(self.order_by, table.schema, scope, "order_by")
         if len(set(order.descending)) > 1 or len(set(order.nulls_last)) > 1:
             raise scope.fault(
-                "one direction serves all columns of order_by here", "use DESC on all or none", "order_by"
+                "over takes one direction for all columns of order_by", "use DESC on all or none", "order_by"
             )
         partition = self.by or (pl.lit(1),)  # one partition: all rows
         return table.frame.with_columns(

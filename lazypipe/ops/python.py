@@ -91,8 +91,8 @@ class Python(Operation):
         missing = [n for n in schema if n not in found]
         what = [f"gives {', '.join(others)}"] * bool(others) + [f"does not give {', '.join(missing)}"] * bool(missing)
         raise scope.fault(
-            f"{self.call} {' and '.join(what)}, other than when it was called without rows",
-            "let its columns not depend on rows: work on the LazyFrame, or give what is made of rows a schema",
+            f"{self.call} {' and '.join(what)}, but not when it was called without rows",
+            "make its columns independent of the rows: work on the LazyFrame, or give frames made from rows a schema",
             "call",
         )
 

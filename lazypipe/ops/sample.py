@@ -43,7 +43,7 @@ class Sample(Operation):
                 "sample needs one size", "give fraction or rows", ("fraction" if self.fraction is not None else "rows",)
             )
         if self.fraction is not None and not 0 <= self.fraction <= 1:
-            raise Fault(f"{self.fraction} is not a part of the rows", "write a number from 0 to 1", ("fraction",))
+            raise Fault(f"{self.fraction} is not a fraction of the rows", "write a number from 0 to 1", ("fraction",))
         if self.rows is not None and self.rows < 0:
             raise Fault(f"{self.rows} rows cannot be kept", "write a whole number, zero or more", ("rows",))
         if not 0 <= self.seed < 2**64:

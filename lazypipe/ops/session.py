@@ -144,7 +144,7 @@ class Session(Operation):
     def _length(self, argument: str, text: str, clock: Clock) -> int:
         ticks = elapsed(text, clock, argument)
         if ticks <= 0:
-            raise Fault(f"{text} is no length of time", "write one above zero, such as 30m", (argument,))
+            raise Fault(f"{text} is not a duration", "write one above zero, such as 30m", (argument,))
         return ticks
 
     def _by(self) -> tuple[str, ...]:

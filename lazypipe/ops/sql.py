@@ -64,7 +64,7 @@ class Sql(Operation):
             fix = error.fix
             if unknown := re.fullmatch("unknown table '(.*)'", error.what):
                 read = ", ".join([*scope.tables, unknown[1]])
-                fix = f"{fix}; what else a stage reads is listed ahead: from: [{read}]"
+                fix = f"{fix}; list all inputs of the stage: from: [{read}]"
             raise scope.fault(error.what, fix, "query", place=error.place) from error
 
     def _carrying(self, tables: Mapping[str, pl.LazyFrame], extra: Sequence[str], scope: Scope) -> pl.LazyFrame | None:

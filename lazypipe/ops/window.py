@@ -110,19 +110,19 @@ class Window(Operation):
         """Check what needs no columns."""
         for index, every in enumerate(self.every):
             if every in self.every[:index]:
-                raise Fault(f"{every} stands twice in every", "remove one of them", ("every", index))
+                raise Fault(f"{every} is listed twice in every", "remove one of them", ("every", index))
         if len(self.every) > 1 and self.period is not None:
-            what = "windows that overlap are of one kind in a stage"
+            what = "overlapping windows cannot have several lengths in one stage"
             raise Fault(what, "give one every with a period, or several without", ("period",))
         lateness(self.allowed_lateness)
         refuse_unseen(self.keep_results, self.emit)
         if self.expectation is not None:
             if self.emit == "each_run":
-                what = "windows that lack something are held back, and those of emit: each_run never are"
+                what = "expect holds back incomplete windows, and emit: each_run publishes all windows"
                 raise Fault(what, "add emit: on_close", ("expect",))
             if len(self.every) > 1 or self.every[0] == "all":
-                what = "something is expected of windows of one kind, which end"
-                raise Fault(what, "give one length of time as every", ("every",))
+                what = "expect needs windows of one length"
+                raise Fault(what, "give one duration as every", ("every",))
 
     @cached_property
     def expectation(self) -> Expectation | None:
@@ -273,19 +273,19 @@ class Window(Operation):
 def refuse_unseen(keep_results: str | None, emit: str) -> None:
     """Raise Fault for a length of time that is none, or by which no result would ever be seen."""
     if keep_results is not None and lateness(keep_results, "keep_results") == 0 and emit == "on_close":
-        what = "results that are given when windows close, and leave at that moment, would never be there"
-        raise Fault(what, "write how long they stay, such as 30d", ("keep_results",))
+        what = "results that appear when windows close, and are removed at that moment, would never be there"
+        raise Fault(what, "write how long to keep them, such as 30d", ("keep_results",))
 
 
 def refuse_outside(late: str, emit: str, scope: Scope, keep_results: str | None = None) -> None:
     """Raise Fault for what a pipeline makes stages and steps of before windows are lowered."""
     if late != "update":
-        what = "late rows are put aside by the stage of a pipeline, and this is none"
+        what = "late rows can be set aside only in a pipeline, and this is not one"
         raise scope.fault(what, "write late: update, and check the rule late", "late")
     if emit == "on_close":
-        raise scope.fault("windows are closed by the runs of a pipeline, and this is none", "remove emit", "emit")
+        raise scope.fault("windows close only in a pipeline, and this is not one", "remove emit", "emit")
     if keep_results is not None:
-        what = "results leave in the runs of a pipeline, and this is none"
+        what = "keep_results works only in a pipeline, and this is not one"
         raise scope.fault(what, "remove keep_results", "keep_results")
 
 

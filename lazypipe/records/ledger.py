@@ -309,5 +309,5 @@ def _unwritable(uri: str, error: Exception) -> StorageError:
     return StorageError(
         f"cannot write to the ledger: {first_line(error)}",
         uri=uri,
-        fix="mend the cause, or choose another with audit.ledger",
+        fix="fix the cause, or choose another folder with audit.ledger",
     )

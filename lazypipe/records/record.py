@@ -45,7 +45,7 @@ class Records:
             raise StorageError(
                 f"cannot write the run's record: {first_line(error)}",
                 uri=self.path(run),
-                fix="mend the cause, or choose another folder with state",
+                fix="fix the cause, or choose another folder with state",
             ) from error
 
     def why(self, run: str, output: str) -> str | None:

@@ -42,7 +42,7 @@ class Head(NamedTuple):
         elif isinstance(noted, Sequence) and len(noted) == 2:
             number, digest = noted
         if not (isinstance(digest, str) and digest and str(number).isdecimal()):
-            raise LazypipeError(f"{noted!r} is no head of a ledger; write its number and hash: 12:af13…")
+            raise LazypipeError(f"{noted!r} is not the head of a ledger; write its number and hash: 12:af13…")
         return cls(int(str(number)), digest)
 
     def __str__(self) -> str:
@@ -356,7 +356,7 @@ def _warnings(files: NumberedFiles, good: Mapping[int, Entry], key: str | None) 
     ended = {e.run for e in good.values() if e.kind != "start"}
     for number, entry in good.items():
         if entry.kind == "start" and entry.run not in ended:
-            what = f"run {entry.run!r} began and has no final record: it goes on, or was killed"
+            what = f"run {entry.run!r} began and has no final record: it is still running, or was killed"
             yield Finding(number, files.uri_of(number), what)
     if key is not None and any(e.signature for e in good.values()):
         unsigned = [n for n, e in good.items() if e.signature is None]

@@ -184,8 +184,8 @@ class _Arrivals:
         for uri, name, stamp in stamps:
             moment = 0 if self.rule.order == "name" else moment_of(stamp)
             if moment is None:
-                what = "its store does not say when it was written, and files are to be in the order of that"
-                error = SourceError(what, uri=uri, fix="write order: name, or name a column that says it")
+                what = "its storage does not say when it was written, and order: stamp needs that"
+                error = SourceError(what, uri=uri, fix="write order: name, or use a column with the arrival time")
                 raise self.source.located(error)
             places[uri] = (moment, name)
         return sorted(places, key=lambda uri: places[uri])

@@ -59,7 +59,7 @@ class TimeRange:
         pair = given.split("..") if isinstance(given, str) else [*given] if isinstance(given, Sequence) else []
         if len(pair) != 2:
             raise LazypipeError(
-                f"{given!r} is no range of event time; write START..END, such as 2024-01-01..2024-02-01"
+                f"{given!r} is not a range of event time; write START..END, such as 2024-01-01..2024-02-01"
             )
         start, end = map(_moment, pair)
         if start is not None and end is not None and nanoseconds(start) >= nanoseconds(end):
@@ -112,7 +112,7 @@ def pieces(whole: TimeRange, chunk: timedelta | str) -> Iterator[TimeRange]:
     except ValueError as error:
         raise LazypipeError(f"chunk: {error}") from None
     if length <= timedelta(0):
-        raise LazypipeError(f"chunk: {chunk} is no length; write one such as 1d")
+        raise LazypipeError(f"chunk: {chunk} is not a length; write one such as 1d")
     return _pieces(whole.start, whole.end, length)
 
 
@@ -130,7 +130,7 @@ def is_timed(plan: CompiledPipeline) -> bool:
 def refuse_timeless(plan: CompiledPipeline) -> None:
     """Raise LazypipeError where no source has event times, so that all runs read the same."""
     if not is_timed(plan):
-        what = "no source says when its rows happened, so no part of time can be read alone"
+        what = "no source has an event time, so no range of it can be read alone"
         raise LazypipeError(f"{what}; add event_time: column to a source")
 
 

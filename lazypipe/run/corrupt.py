@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["admitted", "files_set_aside", "leave_out_corrupt", "read_by_row"]
 
-_MEND = "mend the cause, or choose another folder with state"
+_MEND = "fix the cause, or choose another folder with state"
 
 
 def admitted(run: Run, source: BoundSource, listed: Snapshot) -> Snapshot:

@@ -25,7 +25,7 @@ def late_rows(plan: CompiledPipeline, stage: str) -> pl.LazyFrame:
     Raises
     ------
     LazypipeError
-        If the stage puts no late rows aside.
+        If the stage quarantines no late rows.
     """
     name = f"{stage}{LATE}"
     rule = None
@@ -34,7 +34,7 @@ def late_rows(plan: CompiledPipeline, stage: str) -> pl.LazyFrame:
         rule = gates.rule(pipeline.stages[name].gate[-1])
     if not isinstance(rule, Late) or rule.action != "quarantine":
         fix = "say late: quarantine in its window"
-        raise LazypipeError(f"stage {stage!r} puts no late rows aside; {fix}")
+        raise LazypipeError(f"stage {stage!r} quarantines no late rows; {fix}")
     node = plan.nodes[name]
     state = uris.resolve(plan.pipeline.state, plan.pipeline.base)
     dataset = Dataset(uris.beside(state, "quarantine", plan.pipeline.name, name))

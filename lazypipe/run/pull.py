@@ -102,7 +102,7 @@ class Puller:
                     f"there is no source {name!r} to pull for; {nearest(name, self.pipeline.sources, 'sources')}"
                 )
             if not callable(getattr(reader, "read", None)) or isinstance(reader, type):
-                raise LazypipeError(f"what pulls for {name!r} has no method read; give an object like lazypipe.Reader")
+                raise LazypipeError(f"the reader for {name!r} has no method read; give an object like lazypipe.Reader")
             self._place(name)
 
     def pull(self) -> tuple[Pulled, ...]:
@@ -141,7 +141,7 @@ class Puller:
 
 
 def _no_place(at: Path) -> Fault:
-    what = "what is pulled stands in Parquet files of one folder, or in one that is replaced"
+    what = "pulled rows are kept in Parquet files of one folder, or in one file that is replaced"
     return Fault(what, "write uri: pulled/orders/*.parquet, or pulled/orders.parquet", at)
 
 
@@ -172,7 +172,7 @@ class _Place(ABC):
         except Exception as error:  # whatever the reader's client raises: the caller learns where it stood
             what = f"cannot be pulled after {json.dumps(after)}: {type(error).__name__}: {first_line(error)}"
             raise SourceError(
-                what, uri=self.uri, fix="mend the cause and go on: nothing is lost, or comes twice"
+                what, uri=self.uri, fix="fix the cause and go on: nothing is lost or read twice"
             ) from error
         if frame is None:
             return None
@@ -180,10 +180,10 @@ class _Place(ABC):
         if position == after:
             if not frame.height:
                 return None
-            what = f"what pulls for {name!r} gave {frame.height:,} rows and the position {text}, where it began"
-            raise LazypipeError(f"{what}: they would come again; give the position behind them")
+            what = f"the reader for {name!r} returned {frame.height:,} rows and the position {text}, where it began"
+            raise LazypipeError(f"{what}: they would be read again; return the position after them")
         if not frame.width:
-            raise LazypipeError(f"what pulls for {name!r} gave rows without columns; give None where nothing came")
+            raise LazypipeError(f"the reader for {name!r} returned rows without columns; return None if nothing came")
         return Pulled(name, self.keep(number + 1, frame, text), frame.height, position)
 
     @abstractmethod
@@ -202,8 +202,8 @@ class _Place(ABC):
             raise
         except Exception as error:
             why = "it does not say how far it goes" if isinstance(error, KeyError) else reason_of(error)
-            fix = "only what was pulled stands there, and the last file stays: put it back, or pull into another place"
-            raise StorageError(f"cannot be gone on from: {why}", uri=uri, fix=fix) from error
+            fix = "this folder holds only what was pulled, and its last file must stay: put it back, or pull into another folder"
+            raise StorageError(f"cannot be continued from: {why}", uri=uri, fix=fix) from error
 
 
 class _Folder(_Place):
@@ -254,15 +254,15 @@ class _File(_Place):
 
 
 def _unwritable(uri: str, error: Exception) -> StorageError:
-    return StorageError(f"cannot be written: {reason_of(error)}", uri=uri, fix="mend the cause and go on")
+    return StorageError(f"cannot be written: {reason_of(error)}", uri=uri, fix="fix the cause and go on")
 
 
 def _pair(found: Any, name: str) -> tuple[pl.LazyFrame, Any]:
     """Return what a reader gave as rows and a position."""
     if not isinstance(found, tuple) or len(found) != 2:
-        what = f"what pulls for {name!r} gave a {type(found).__name__}"
-        raise LazypipeError(f"{what}; give rows and the position behind them, or None where nothing came")
-    return lazy_frame(found[0], f"what pulls for {name!r}"), found[1]
+        what = f"the reader for {name!r} returned a {type(found).__name__}"
+        raise LazypipeError(f"{what}; return rows and the position after them, or None if nothing came")
+    return lazy_frame(found[0], f"what the reader for {name!r} returned"), found[1]
 
 
 def _text(position: Any, name: str) -> str:
@@ -273,5 +273,5 @@ def _text(position: Any, name: str) -> str:
             return text
     except (TypeError, ValueError):
         pass
-    what = f"what pulls for {name!r} gave the position {position!r}, which JSON does not hold"
+    what = f"the reader for {name!r} returned the position {position!r}, which JSON does not hold"
     raise LazypipeError(f"{what}; write numbers, texts, lists, and mappings with text as keys")

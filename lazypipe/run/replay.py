@@ -92,7 +92,7 @@ def replay(
         raise LazypipeError(f"output {output!r} is one {target.format} file, which has no quarantine to replay")
     if target.mode not in ("replace", "append"):
         what = f"output {output!r} has mode: {target.mode}, and replayed rows would only be added"
-        raise LazypipeError(f"{what}; deliver the mended rows as a file of their own")
+        raise LazypipeError(f"{what}; deliver the corrected rows as a file of their own")
     _refuse_comparing(plan.nodes[target.stage], output, target)
     found = _replayed(plan, output, target, run, now, actor, code)
     return replace(found, elsewhere=_elsewhere(plan, target.stage))
@@ -104,10 +104,10 @@ def _refuse_comparing(node: Node, output: str, target: Output) -> None:
     check = next((c for c in deciding if not node.judges_each([c])), None)
     if check is None:
         return
-    what = f"output {output!r}: {check.id} decides over rows by others, which are not in its quarantine"
-    fix = "run the pipeline, which judges all rows where the rule has changed"
+    what = f"output {output!r}: {check.id} compares rows with others, which are not in its quarantine"
+    fix = "run the pipeline, which checks all rows again if the rule has changed"
     if target.mode == "append":
-        fix = "deliver the mended rows as a file of their own"
+        fix = "deliver the corrected rows as a file of their own"
     raise LazypipeError(f"{what}; {fix}")
 
 
@@ -133,7 +133,7 @@ def _replayed(
     done = _begun(data, _same_rows(aside, held))
     same = dict(current.schema) == dict(plan.nodes[target.stage].schema)
     if done is None and not same:
-        what = f"output {output!r}: its columns are others than those of the definition now"
+        what = f"output {output!r}: its columns are not those of the current definition"
         raise LazypipeError(f"{what}; run the pipeline first, so that rows can go there")
     state = uris.resolve(plan.pipeline.state, plan.pipeline.base)
     # what was committed before a replay was killed bears its name, and so does what finishes it

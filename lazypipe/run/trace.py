@@ -292,7 +292,7 @@ def of_type(output: str, schema: pl.Schema, name: str, value: Any, kind: str = "
     except (pl.exceptions.PolarsError, TypeError, OverflowError):
         found = None
     if found is None and value is not None:
-        what = f"{value!r} is no value of column {name!r}, which is {dtype_name(dtype)}"
+        what = f"{value!r} is not a value of column {name!r}, which is {dtype_name(dtype)}"
         raise LazypipeError(f"{kind} {output!r}: {what}; write one of that type")
     return found
 
@@ -310,7 +310,7 @@ class _Tracer:
         self.most = most
         self.commit = commit
         if not isinstance(key, Mapping):
-            raise LazypipeError(f"output {output!r}: the key {key!r} is no mapping; write {{column: value}}")
+            raise LazypipeError(f"output {output!r}: the key {key!r} is not a mapping; write {{column: value}}")
         self.key = {name: of_type(output, self.node.schema, name, value) for name, value in key.items()}
         self.matches = _matching(self.key, self.node.schema)
         self.order = [n for n, of in plan.nodes.items() if of.source is not None and n in self._above(self.node)]

@@ -140,7 +140,7 @@ def _after_comma(tokens: Iterator[re.Match[str]]) -> re.Match[str]:
 
 
 def _twice(key: str, where: Location) -> Problem:
-    return Problem(f"{key!r} stands twice in one mapping", where, "remove one of them")
+    return Problem(f"{key!r} is listed twice in one mapping", where, "remove one of them")
 
 
 def _parse_yaml(text: str, file: str) -> tuple[Any, Mapping[Path, tuple[int, int]]]:

@@ -114,7 +114,7 @@ _JUDGES: Mapping[str, Callable[[Any, Any, Any, Any], bool]] = {
     "maxItems": lambda value, wanted, *_: not isinstance(value, list) or len(value) <= wanted,
     "minLength": lambda value, wanted, *_: not isinstance(value, str) or len(value) >= wanted,
     "pattern": lambda value, wanted, *_: not isinstance(value, str) or re.search(wanted, value) is not None,
-    # what is no number at all is neither less nor more
+    # what is not a number at all is neither less nor more
     "minimum": lambda value, wanted, *_: not (_is_number(value) and value < wanted),
     "maximum": lambda value, wanted, *_: not (_is_number(value) and value > wanted),
 }

@@ -47,12 +47,12 @@ def moment(given: object) -> datetime:
         try:
             return datetime.fromisoformat(given)
         except ValueError:
-            raise LazypipeError(f"{given!r} is no time; write one such as 2024-01-31 or 2024-01-31T12:00") from None
+            raise LazypipeError(f"{given!r} is not a time; write one such as 2024-01-31 or 2024-01-31T12:00") from None
     if isinstance(given, datetime):
         return given
     if isinstance(given, date):
         return datetime.combine(given, time())
-    raise LazypipeError(f"{given!r} is no time; give a datetime, a date, or a text such as 2024-01-31")
+    raise LazypipeError(f"{given!r} is not a time; give a datetime, a date, or a text such as 2024-01-31")
 
 
 def utc_moment(given: object) -> datetime:

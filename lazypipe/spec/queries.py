@@ -51,7 +51,7 @@ def read_query(step: Step, base: str) -> tuple[Step, str | None]:
     try:
         text = _read(file)
     except (OSError, ValueError) as error:  # of text that is no UTF-8, too
-        reason = "it is no UTF-8 text" if isinstance(error, UnicodeDecodeError) else reason_of(error)
+        reason = "it is not UTF-8 text" if isinstance(error, UnicodeDecodeError) else reason_of(error)
         fix = "write a path that starts from the folder of the definition"
         raise Fault(f"cannot read {file}: {reason}", fix, (*at, "file")) from None
     if not text.strip():

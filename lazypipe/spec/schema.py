@@ -138,7 +138,7 @@ def _size(path: Path, value: Mapping[str, Any]) -> Fault:
     if not value:
         return Fault(f"this {noun} is empty", "write name: arguments", path)
     names = " and ".join(map(repr, value))
-    fix = f"start each {noun} with its own dash; arguments of one stand below its name, further in"
+    fix = f"start each {noun} with its own dash; its arguments go below its name, indented"
     return Fault(f"one {noun} has one key, its name; this has {names}", fix, path)
 
 

@@ -54,7 +54,7 @@ class Span:
         """
         match = _WHOLE.fullmatch(text)
         if match is None:
-            raise ValueError(f"{text!r} is not a length of time")
+            raise ValueError(f"{text!r} is not a duration")
         sign = -1 if match[1] else 1
         months, days, nanoseconds = Decimal(0), Decimal(0), Decimal(0)
         parts = _PART.findall(match[2])

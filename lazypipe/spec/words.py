@@ -264,7 +264,7 @@ _READINGS: tuple[tuple[str, Callable[[re.Match[str]], Said]], ...] = (
     (
         r"(bad SQL: )expression (\w+).* is not currently supported",
         lambda m: Said(
-            f"{_FORMS.get(m[2], m[2])} is no expression of Polars' SQL",
+            f"{_FORMS.get(m[2], m[2])} is not an expression of Polars' SQL",
             "write it by comparisons, CASE and functions, or as a join or a python step",
         ),
     ),

@@ -63,7 +63,9 @@ def _bound(tokens: Sequence[Token], schema: pl.Schema) -> pl.Expr:
         raise SqlError(f"bad SQL: {first_line(error)}") from error
     if expr.meta != expr.meta.undo_aliases():
         name = expr.meta.output_name()
-        raise SqlError(f"{name!r} at the end would only be a name", "write an operator in front of it, or leave it out")
+        raise SqlError(
+            f"{name!r} at the end would be read as an alias", "write an operator in front of it, or leave it out"
+        )
     for index, replacement in enumerate(inner):
         expr = substituted(expr, _placeholder(index), replacement)
     for name in expr.meta.root_names():

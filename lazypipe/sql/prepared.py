@@ -87,4 +87,4 @@ def _refuse(token: Token, *, called: bool) -> None:
             "write :now, the time of the run, which the caller can set",
         )
     if called and _READERS.fullmatch(word):
-        raise SqlError(f"{word}() would read a file behind the plan", "declare it as a source")
+        raise SqlError(f"{word}() would read a file unseen by the plan", "declare it as a source")

@@ -114,7 +114,7 @@ def _refuse_other_orders(tokens: Sequence[Token], tables: Mapping[str, pl.LazyFr
     """Refuse what would be ordered by something that the query calls like the column that is meant."""
     for by, name in dialect.other_orders(tokens):
         if by != name or any(name in table.collect_schema() for table in tables.values()):
-            what = f"ORDER BY {by} would go by what the query calls {name!r}, and not by the column"
+            what = f"ORDER BY {by} would sort by the alias {name!r}, and not by the column"
             raise SqlError(what, "give one of them another name")
 
 

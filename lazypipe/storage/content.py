@@ -60,7 +60,7 @@ def hash_file(uri: str, storage_options: Mapping[str, Any] | None = None, made: 
 def unreadable(uri: str, error: Exception) -> SourceError:
     """Return the error that says which file cannot be read, and why."""
     reason = reason_of(error)
-    return SourceError(f"cannot be read: {reason}", uri=uri, fix="check path, rights and network")
+    return SourceError(f"cannot be read: {reason}", uri=uri, fix="check the path, permissions and network")
 
 
 def _local(path: str, given: BorderHash | None) -> str:

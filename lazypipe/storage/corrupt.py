@@ -1,7 +1,7 @@
 """Corrupt files: found before they are read where that is cheap, and one by one after a query has failed.
 
 Corrupt is what cannot be decoded, whoever reads it: no bytes, a missing footer, a broken gzip stream, a row with too many
-fields, a line that is no JSON, a text that is no number. A file that cannot be fetched is not corrupt, nor is a whole file
+fields, a line that is no JSON, a text that is not a number. A file that cannot be fetched is not corrupt, nor is a whole file
 with other columns than expected: the first is for the network, the second for the contract.
 """
 

@@ -211,7 +211,7 @@ def expand(
         except Exception as error:  # whatever a file system raises, the caller learns which URI it was
             uri = error.filename if isinstance(error, OSError) and isinstance(error.filename, str) else pattern
             raise SourceError(
-                f"cannot be listed: {reason_of(error)}", uri=uri, fix="check path, rights and network"
+                f"cannot be listed: {reason_of(error)}", uri=uri, fix="check the path, permissions and network"
             ) from error
         folders = listed.folders if isinstance(listed, FileColumns) else [Names("", [f.uri for f in listed])]
         if odd := _odd(folders):
@@ -428,8 +428,8 @@ def _stats(start: str, names: Sequence[str], found: FileColumns) -> list[str]:
                 error.filename = start + name
                 if error.errno in (ENOENT, ELOOP) and os.path.islink(start + name):
                     # a file was to be there: nobody would miss its rows
-                    fix = "deliver the file that it leads to, or remove the link"
-                    raise SourceError("is a link that leads nowhere", uri=start + name, fix=fix) from error
+                    fix = "deliver that file, or remove the link"
+                    raise SourceError("is a link to a file that does not exist", uri=start + name, fix=fix) from error
                 raise
             if about.st_mode & _KIND == S_IFREG:
                 files.append(name)
@@ -453,7 +453,7 @@ def _refuse_secrets(uri: str, options: Mapping[str, Any]) -> None:
         address = parts._replace(netloc=host).geturl()
         how = f'{{{parts.scheme}: {{headers: {{Authorization: "${{AUTH}}"}}}}}}'
         fix = f"write simplecache::{address}, with storage_options: {how}"
-        raise SourceError(f"{what} are not sent along when Polars reads from the web", uri=address, fix=fix)
+        raise SourceError(f"{what} are not sent when Polars reads from the web", uri=address, fix=fix)
 
 
 def _head(uri: str, options: Mapping[str, Any] = NOTHING) -> FileInfo:

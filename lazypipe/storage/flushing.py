@@ -172,7 +172,7 @@ def _flush(path: str, opened: int | None = None) -> None:
                 os.close(file)
     except OSError as error:
         raise StorageError(
-            f"the disk does not take it: {error.strerror or first_line(error)}",
+            f"the disk cannot be written to: {error.strerror or first_line(error)}",
             uri=path,
-            fix="nothing became visible; mend the disk, or write elsewhere, and run again",
+            fix="nothing became visible; fix the disk, or write elsewhere, and run again",
         ) from error

@@ -161,7 +161,7 @@ class NumberedFiles:
             yield
         except Exception as error:  # those of clients of object stores are of many kinds
             reason = error.strerror if isinstance(error, OSError) else None
-            fix = "then run again" if isinstance(error, ImportError) else "check rights and network"
+            fix = "then run again" if isinstance(error, ImportError) else "check permissions and network"
             raise StorageError(
                 f"{self.what} cannot be read: {reason or first_line(error)}", uri=self.uri, fix=fix
             ) from error
@@ -208,7 +208,7 @@ class NumberedFiles:
             try:
                 os.makedirs(folder, exist_ok=True)
             except FileExistsError:  # not to be taken for a number that somebody else has got
-                raise NotADirectoryError(ENOTDIR, "a file stands where the folder should be") from None
+                raise NotADirectoryError(ENOTDIR, "there is a file where the folder should be") from None
         if os.path.exists(path):
             raise FileExistsError(path)  # told without writing anything; who comes between is met by the link
         staged = f"{path}.{secrets.token_hex(8)}.tmp"

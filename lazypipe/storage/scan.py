@@ -45,7 +45,7 @@ _CSV_OPTIONS = {
 }
 _OS_ERROR = re.compile(r"([^:\s][^:]*) \(os error (\d+)\)")
 _INFER_DATES = 100
-_FETCH = "check rights and network"
+_FETCH = "check permissions and network"
 """What to do about a file that a store does not give."""
 _OPENING = 512
 """Bytes that show what a file is, if it is something else than its name says."""
@@ -399,7 +399,7 @@ class Reader:
         if isinstance(error, SourceError) and error.fix is not None:
             return error
         fixes = {
-            "csv": "mend the row, declare the column's type in contract (on_type_change: discard_row puts such rows aside), or describe the file in read",
+            "csv": "fix the row, declare the column's type in contract (on_type_change: discard_row quarantines such rows), or describe the file in read",
             "ndjson": "each line must be one JSON object; declare types in contract",
         }
         reason = error.what if isinstance(error, SourceError) else first_line(error)
@@ -410,15 +410,15 @@ class Reader:
         if told.endswith("is not UTF-8"):
             fixes["csv"] = fixes["ndjson"] = (
                 "convert it, such as with iconv -f WINDOWS-1252 -t UTF-8, or declare columns in contract: "
-                "on_type_change: discard_row puts such rows aside"
+                "on_type_change: discard_row quarantines such rows"
             )
         if is_packing(reason):
             fixes = {}
         if "unexpected dtype when deserializing ndjson" in reason:
             fixes["ndjson"] = "declare what stands there, such as String or Int64, and cast it in a stage"
         if "Range request not supported" in reason:
-            what = "cannot be read: the server gives whole files only, and no parts of them"
-            return SourceError(what, uri=file.uri, fix="put simplecache:: ahead of its URI, or copy it to a store")
+            what = "cannot be read: the server serves only whole files, not parts of them"
+            return SourceError(what, uri=file.uri, fix="put simplecache:: in front of its URI, or copy it to a store")
         if narrow is not None and self.format in fixes:
             fixes[self.format] = (
                 f"declare a type in contract that holds it, in the place of {narrow}: text shows no widths, so evolve follows none"
@@ -428,14 +428,14 @@ class Reader:
             return SourceError(f"cannot be read: {told}", uri=file.uri, fix=_FETCH)
         if (number := os_error(error)) is not None:  # the content is not known to be wrong
             may_not = number in (EACCES, EPERM)
-            fix = "give the user that runs it the right to read the file" if may_not else "mend the cause and run again"
+            fix = "give the user that runs it the right to read the file" if may_not else "fix the cause and run again"
         elif self.format != "csv" and (other := self.foreign(self.opening(file))) is not None:
             return SourceError(other[0], uri=file.uri, fix=other[1])  # of CSV, the header is looked at
         return SourceError(f"is not readable as {self.format}: {told}", uri=file.uri, fix=fix)
 
     def foreign(self, begin: str) -> tuple[str, str] | None:
         """Say what a file that begins so is, if it is of another format, and what to do; where lines are put aside one by one, the first may be anything."""
-        return None if self.format == "ndjson" and self.by_row is not None else document(begin, self.format)
+        return None if self.format == "ndjson" and self.by_row else document(begin, self.format)
 
     def opening(self, file: FileInfo) -> str:
         """Return how a file begins; nothing if that cannot be read either."""

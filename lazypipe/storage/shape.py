@@ -46,7 +46,9 @@ __all__ = [
 Mode = Literal["ignore", "evolve", "freeze", "discard_column", "discard_row", "fail"]
 
 _COMPILE = "compile the pipeline again"
-BY_LOG = "write the folder of the dataset, which is read by its log: files hold rows that are gone; if it is none, rename the column"
+BY_LOG = (
+    "write the folder of the dataset, which is read by its log (its files also hold deleted rows), or rename the column"
+)
 """What to do about a column that only data files of datasets have."""
 _CELL = "__lazypipe_cell_"
 
@@ -238,7 +240,7 @@ def _check_new(file: FileInfo, name: str, shape: Shape) -> None:
     from lazypipe.storage.external.scan import NEW_COLUMN
 
     if name == UNIT:
-        raise SourceError(f"the file has a column {name!r}, a name that is lazypipe's own", uri=file.uri, fix=BY_LOG)
+        raise SourceError(f"the file has a column {name!r}, which is reserved for lazypipe", uri=file.uri, fix=BY_LOG)
     match shape.on_new_column:
         case "discard_column":
             return

@@ -455,7 +455,7 @@ class ExportSink:
                 fs.mv(staged, target)
         except Exception as error:  # any store's own errors: the caller learns which file it was
             raise StorageError(
-                f"cannot be replaced: {first_line(error)}", uri=self.uri, fix="mend the cause and run again"
+                f"cannot be replaced: {first_line(error)}", uri=self.uri, fix="fix the cause and run again"
             ) from error
 
     def discard(self) -> None:

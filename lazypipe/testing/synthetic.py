@@ -140,7 +140,7 @@ def _counts(bad: Mapping[str, int], known: Sequence[str], keys: set[str]) -> dic
         if id_ not in known:
             raise ValueError(f"unknown rule {id_!r}; {nearest(id_, known, 'rules')}")
         if isinstance(count, bool) or not isinstance(count, int) or count < 0:
-            raise ValueError(f"{count!r} is no number of rows for {id_}; write 0 or more")
+            raise ValueError(f"{count!r} is not a number of rows for {id_}; write 0 or more")
         if id_ in keys and count == 1:
             raise ValueError(f"one row alone does not repeat a key; write 0, or 2 and more for {id_}")
     return {id_: bad[id_] for id_ in known if id_ in bad}

@@ -39,13 +39,13 @@ class Clock:
         Raises
         ------
         Fault
-            At ``argument``, if there is no such column or it is no time; at ``time_zone``, if that does not fit.
+            At ``argument``, if there is no such column or it is not a time; at ``time_zone``, if that does not fit.
         """
         if column not in schema:
             raise Fault(f"unknown column {column!r}", nearest(column, schema, "columns"), (argument,))
         dtype = schema[column]
         if not isinstance(dtype, pl.Date | pl.Datetime):
-            what = f"column {column!r} is {dtype_name(dtype)}, which is no time"
+            what = f"column {column!r} is {dtype_name(dtype)}, which is not a date or time"
             raise Fault(what, "name a column of dates or datetimes, or cast it first", (argument,))
         if zone is None:
             return cls(dtype)

@@ -170,22 +170,26 @@ def expected(
     if written is None:
         for argument, given in (("on_partial", on_partial), ("deadline", deadline), ("partial", partial)):
             if given is not None:
-                what = f"{argument} is about windows that are not whole, and nothing is expected of them"
+                what = f"{argument} is for incomplete windows, and there is no expect"
                 raise Fault(what, "add expect, such as expect: {rows: 100}", (argument,))
         return None
     if (on_partial or "wait") == "wait":
         for argument, given in (("deadline", deadline), ("partial", partial)):
             if given is not None:
-                what = f"windows that are not whole are waited for, and there is a {argument}"
+                what = f"on_partial: wait publishes no incomplete window, so it takes no {argument}"
                 raise Fault(what, f"say on_partial: emit, or remove {argument}", (argument,))
     elif deadline is None:
-        what = f"on_partial: {on_partial} needs to know for how long a window is waited for"
+        what = f"on_partial: {on_partial} needs to know how long to wait for a window"
         raise Fault(what, "add deadline, such as deadline: 6h", ("on_partial",))
     if on_partial == "emit" and partial is None:
-        what = "windows that are not whole are to be told from those that are"
-        raise Fault(what, "add partial: the name of a column that says it", ("on_partial",))
+        what = "on_partial: emit needs a column that marks incomplete windows"
+        raise Fault(what, "add partial: the name of that column", ("on_partial",))
     if on_partial == "fail" and partial is not None:
-        raise Fault("no window is given that is not whole", "say on_partial: emit, or remove partial", ("partial",))
+        raise Fault(
+            "on_partial: fail publishes no incomplete window, so it takes no partial",
+            "say on_partial: emit, or remove partial",
+            ("partial",),
+        )
     marker = written.get("marker")
     if marker is not None:
         _check_marker(marker)
@@ -203,13 +207,13 @@ def expected(
 def _check_marker(marker: str) -> None:
     rest = _PLACE.sub("", marker)
     if rest == marker or "{" in rest or "}" in rest:
-        what = f"marker {marker!r} does not say of which window it is"
+        what = f"marker {marker!r} does not say which window it is for"
         raise Fault(what, "write the window's start into it, such as done/{start:%Y-%m-%dT%H}.ok", ("expect", "marker"))
     for found in _PLACE.finditer(marker):
         try:
             pl.select(pl.lit(0).cast(pl.Datetime("us")).dt.strftime(found[2] or "%Y"))
         except pl.exceptions.PolarsError:
-            what = f"marker {marker!r} has a time that cannot be written"
+            what = f"marker {marker!r} has a time format that cannot be used"
             raise Fault(what, "write it such as {start:%Y-%m-%dT%H}", ("expect", "marker")) from None
 
 
@@ -232,5 +236,5 @@ def known_values(expectation: Expectation, schema: pl.Schema, by: Sequence[str] 
                 condition = bind(expectation.condition(column, value), schema)
                 try_out(condition, empty(schema))
             except (SqlError, pl.exceptions.PolarsError):
-                what = f"{value!r} is no value of column {column!r}, which is {schema[column]}"
+                what = f"{value!r} is not a value of column {column!r}, which is {schema[column]}"
                 raise Fault(what, "write values of the column's type", (*at, place)) from None

@@ -32,7 +32,7 @@ def lateness(text: str, argument: str = "allowed_lateness") -> int:
         raise Fault(f"{text} is longer than 30,000 years", "write a shorter one", (argument,))
     found = (span.days * 86_400_000_000_000 + span.nanoseconds) // 1_000
     if found < 0:
-        raise Fault(f"{text} is less than nothing", "write one such as 30m, 2h or 2d", (argument,))
+        raise Fault(f"{text} is negative", "write one such as 30m, 2h or 2d", (argument,))
     return found
 
 

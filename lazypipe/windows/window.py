@@ -116,7 +116,7 @@ def elapsed(text: str, clock: Clock, argument: str, *place: int) -> int:
     """Read how much time passes, in ticks of a clock; days have 24 hours. Raises Fault at the argument, also for months."""
     found = _span(text, argument, *place)
     if found.months:
-        raise Fault(f"{text} has months, which are not all as long", "write it in days or hours", (argument, *place))
+        raise Fault(f"{text} has months, which differ in length", "write it in days or hours", (argument, *place))
     return _ticks(text, found, clock, argument, *place)
 
 
@@ -157,16 +157,16 @@ def windows(clock: Clock, every: str, *place: int, period: str | None = None, of
     parts |= {n: _span(t, n) for n, t in (("period", period), ("offset", offset)) if t is not None}
     for argument in ("every", "period"):
         if argument in parts and not parts[argument].is_positive:
-            what = f"{every if argument == 'every' else period} is no length of a window"
+            what = f"{every if argument == 'every' else period} is not a valid window length"
             at = place if argument == "every" else ()
             raise Fault(what, "write one above zero, such as 1h", (argument, *at))
     made = _Maker(clock, parts, {"every": every, "period": period or every, "offset": offset or "0h"}, place).windows()
     if made.period < made.every:
-        what = f"windows of {period} that begin each {every} leave out what lies between them"
-        raise Fault(what, "write a period that is no shorter than every", ("period",))
+        what = f"windows of {period} that begin each {every} leave gaps between them"
+        raise Fault(what, "write a period at least as long as every", ("period",))
     if made.overlap > MOST:
         what = f"each row would be in {made.overlap:,} windows of {period}"
-        raise Fault(what, f"let them begin less often than each {every}", ("every", *place))
+        raise Fault(what, f"start them less often than each {every}", ("every", *place))
     return made
 
 

@@ -20,13 +20,13 @@ def compiled(folder: Path, content: bytes, uri: str = "a.csv", **more: object) -
     [
         (
             b"id,name\r1,a\r2,b\r",
-            "lines end in CR alone, so that all is one header; write LF, or CR LF, at the end of each line",
+            "lines end in CR only, so the whole file is read as one header; write LF, or CR LF, at the end of each line",
         ),
         (
             b"id;name\r1;a\r2;b\r",
-            "lines end in CR alone, so that all is one header; write LF, or CR LF, at the end of each line",
+            "lines end in CR only, so the whole file is read as one header; write LF, or CR LF, at the end of each line",
         ),
-        (b"\xd0\xcf\x11\xe0" + bytes(60), "the first line holds zero bytes: it is no text; deliver it as text"),
+        (b"\xd0\xcf\x11\xe0" + bytes(60), "the first line holds zero bytes: the file is not text; deliver it as text"),
     ],
 )
 def test_what_is_no_line_is_no_header(tmp_path: Path, content: bytes, said: str) -> None:
@@ -44,7 +44,7 @@ def test_a_pattern_that_tells_no_format_is_told_as_that(tmp_path: Path) -> None:
         compiled(tmp_path, b"id;name\n1;a\n", "*", read={"separator": ";"})
     assert str(caught.value) == (
         "sources.s.read: read is for text files, and this is parquet; "
-        "say format: csv or ndjson, for the name of the source does not tell, or remove read"
+        "add format: csv or ndjson, since the source's name does not tell, or remove read"
     )
 
 
@@ -54,5 +54,5 @@ def test_other_encodings_are_to_be_converted(tmp_path: Path) -> None:
         plan.run().raise_for_status()
     assert str(caught.value).endswith(
         "is not readable as csv: the text is not UTF-8; convert it, such as with iconv -f WINDOWS-1252 -t UTF-8, "
-        "or declare columns in contract: on_type_change: discard_row puts such rows aside"
+        "or declare columns in contract: on_type_change: discard_row quarantines such rows"
     )

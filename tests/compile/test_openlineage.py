@@ -14,7 +14,9 @@ sources: {a: {uri: a.csv, contract: {columns: {x: Int64}}}}
 outputs: {b: {from: a, to: out}}
 """
 HOST = "url: https://host, "
-KEPT = "events that cannot be sent at once are kept in a folder of this machine, and this is none; write spool: a local folder"
+KEPT = (
+    "events that cannot be sent are kept in a folder on this machine, and this is not one; write spool: a local folder"
+)
 
 
 @pytest.mark.parametrize(
@@ -27,19 +29,22 @@ KEPT = "events that cannot be sent at once are kept in a folder of this machine,
         ("openlineage: {@attempts: 0}", "'attempts' is 0, less than 1; write 1 or more"),
         ("openlineage: {@timeout: 0}", "'timeout' is 0, less than 0.01; write 0.01 or more"),
         ("openlineage: {headers: {@X-A: 1}}", "'X-A' must be text, not 1; put it in quotes: \"1\""),
-        ("openlineage: {@url: host}", "this is no address of an endpoint; write http:// or https://, and the host"),
+        (
+            "openlineage: {@url: host}",
+            "this is not the address of an endpoint; write http:// or https://, and the host",
+        ),
         ("openlineage: {@url: '${NONE}'}", "environment variable NONE is not set; set it: export NONE=…"),
         ("openlineage: {headers: {X-A: '${NONE}'}}", "environment variable NONE is not set; set it: export NONE=…"),
         (
             f"openlineage: {{{HOST}headers: {{@X-A: '${{BAD}}'}}}}",
-            "the value of header 'X-A' has characters that no header can hold; use printable ASCII only",
+            "the value of header 'X-A' has characters that are not allowed in a header; use printable ASCII only",
         ),
         (
             f"openlineage: {{{HOST}@api_key: '${{BAD}}'}}",
-            "the value of 'api_key' has characters that no header can hold; use printable ASCII only",
+            "the value of 'api_key' has characters that are not allowed in a header; use printable ASCII only",
         ),
-        ("openlineage: {file: e, @spool: s}", "'spool' is about an endpoint, and there is none; add url"),
-        ("openlineage: {@api_key: k}", "'api_key' is about an endpoint, and there is none; add url"),
+        ("openlineage: {file: e, @spool: s}", "'spool' needs an endpoint, and there is none; add url"),
+        ("openlineage: {@api_key: k}", "'api_key' needs an endpoint, and there is none; add url"),
         (f"openlineage: {{{HOST}@spool: 's3://b/s'}}", KEPT),
         (f"state: s3://b/s\n@openlineage: {{{HOST}timeout: 1}}", KEPT),
     ],

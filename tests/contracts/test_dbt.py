@@ -222,7 +222,7 @@ def test_references(to: str, name: str) -> None:
         ({"unique": {"config": {"error_if": "< 5"}}}, "error_if of unique: '< 5': a limit is > or >= a number of rows, or != 0"),
         ({"unique": {"config": {"fail_calc": "max(n_records)"}}}, "the test unique: its failures are counted by max(n_records)"),
         ({"accepted_values": {"values": ["a + 1"], "quote": False}}, "the test accepted_values: a + 1 without quotes is an expression, not a value"),
-        ({"unique": {"column_name": "a || b"}}, "the test unique: 'a || b' is no column; derive it in a stage"),
+        ({"unique": {"column_name": "a || b"}}, "the test unique: 'a || b' is not a column; derive it in a stage"),
         ({"dbt_utils.accepted_range": {"min_value": "getdate()"}}, "the test dbt_utils.accepted_range: its bounds are expressions, not numbers"),
         ({"dbt_utils.expression_is_true": {"expression": "> now()"}}, "the test dbt_utils.expression_is_true: '\"c\" > now()' cannot be taken over: now would"),
         ({"dbt_utils.equal_rowcount": {"compare_model": "x y"}}, "the test dbt_utils.equal_rowcount: 'x y' is no ref() or source()"),
@@ -371,7 +371,7 @@ def test_freshness_of_sources_is_a_rule() -> None:
     ("table", "why"),
     [
         ({}, "no column says when rows were loaded (loaded_at_field)"),
-        ({"loaded_at_field": "at::timestamp"}, "'at::timestamp' is no column; derive it in a stage"),
+        ({"loaded_at_field": "at::timestamp"}, "'at::timestamp' is not a column; derive it in a stage"),
         ({"loaded_at_field": "at", "filter": "x > {{ y }}"}, "its filter cannot be taken over: it holds a template"),
     ],
 )
@@ -442,7 +442,7 @@ def test_constraints_without_a_rule(constraint: Mapping[str, Any], what: str) ->
     [
         ({"version": 2}, "there are no models, sources, seeds or snapshots; add models: a list of {name, columns}"),
         ({"version": 1, **model()}, "version: version 1 cannot be read; write version: 2"),
-        ([1], "this is no property file of dbt; it must be a mapping"),
+        ([1], "this is not a valid property file of dbt; it must be a mapping"),
         ({"models": [{"columns": []}]}, "models[0]: 'name' is missing; add name: it must be text"),
         ({"models": [{"name": "m"}, {"name": "m"}]}, "models[1].name: two tables are called 'm'; rename one of them"),
         ({"sources": [{"tables": [{"name": "m"}]}]}, "sources[0]: 'name' is missing; add name: it must be text"),

@@ -302,7 +302,7 @@ DIVERGENCES: list[tuple[dict[str, Any], str]] = [
     [
         ("column_values_to_be_null", {}, "expectations[0].kwargs: 'column' is missing in expect_column_values_to_be_null; add column"),
         ("column_values_to_match_regex", {"column": "c"}, "expectations[0].kwargs: 'regex' is missing in expect_column_values_to_match_regex; add regex"),
-        ("column_values_to_be_null", {"column": "c", "mostly": 1.5}, "expectations[0].kwargs.mostly: mostly 1.5 is no part of the rows; write a number from 0 to 1"),
+        ("column_values_to_be_null", {"column": "c", "mostly": 1.5}, "expectations[0].kwargs.mostly: mostly 1.5 is not a fraction of the rows; write a number from 0 to 1"),
         ("column_values_to_be_null", {"column": "c", "mostly": "most"}, "expectations[0].kwargs.mostly: mostly must be a number, not 'most'"),
         ("column_values_to_be_between", {"column": "c"}, "expectations[0].kwargs: expect_column_values_to_be_between: it needs min_value or max_value"),
         ("column_values_to_be_between", {"column": "c", "min_value": 5, "max_value": 1}, "expectations[0].kwargs.min_value: expect_column_values_to_be_between: min_value 5 is greater than max_value 1"),
@@ -330,7 +330,7 @@ def test_wrong_arguments(kind: str, kwargs: Mapping[str, Any], message: str) -> 
 
 
 def test_wrong_suites() -> None:
-    assert wrong("[1]") == ["<text>:1:1: this is no expectation suite; it must be a mapping"]
+    assert wrong("[1]") == ["<text>:1:1: this is not a valid expectation suite; it must be a mapping"]
     assert wrong("{}") == ["<text>:1:1: 'expectations' is missing; add expectations: a list of {type, kwargs}"]
     assert wrong('{"expectations": [{"kwargs": {}}]}') == [
         "<text>:1:19: 'type' is missing; add type: the name of the expectation"

@@ -294,7 +294,7 @@ def test_verdicts(case: int, rows: list[Row]) -> None:
 def test_every_expectation_with_a_rule_has_a_case() -> None:
     from lazypipe.contracts.gx import _READERS, _snake
 
-    guesses = {"expect_column_values_to_be_dateutil_parseable"}  # what dateutil reads is no rule of a kind
+    guesses = {"expect_column_values_to_be_dateutil_parseable"}  # what dateutil reads is not a rule of a kind
     assert {_snake(kind) for kind, _, _ in CASES} | guesses == set(_READERS)
 
 

@@ -862,11 +862,11 @@ def test_the_element_of_an_agreement_may_be_short() -> None:
 
 
 def test_wrong_documents() -> None:
-    assert wrong("- a\n- b\n") == ["<text>:1:1: this is no data contract; it must be a mapping"]
+    assert wrong("- a\n- b\n") == ["<text>:1:1: this is not a valid data contract; it must be a mapping"]
     assert wrong("a: [1\n") == ["<text>:1:4: not YAML: the bracket that opens here is not closed with ']'; close it"]
     assert wrong('{"a": 1') == ["<text>:1:1: not YAML: the bracket that opens here is not closed with '}'; close it"]
     assert wrong("nowhere.yaml") == ["there is no file nowhere.yaml; check the path, or pass the text itself"]
-    assert wrong("\n") == ["<text>:1:1: this is no data contract; it must be a mapping"]
+    assert wrong("\n") == ["<text>:1:1: this is not a valid data contract; it must be a mapping"]
 
 
 def test_a_file_that_is_no_text(tmp_path: Path) -> None:
@@ -879,7 +879,7 @@ def test_a_file_that_is_no_text(tmp_path: Path) -> None:
 def test_json_files_say_where(tmp_path: Path) -> None:
     file = tmp_path / "c.json"
     file.write_text('{"apiVersion": "v3.1.0",\n "kind": "x"}')
-    assert f"{file}:2:2: kind 'x' is no data contract; write kind: DataContract" in wrong(str(file))
+    assert f"{file}:2:2: kind 'x' is not a data contract; write kind: DataContract" in wrong(str(file))
     file.write_text('{"a": }')
     assert wrong(str(file)) == [f"{file}:1:7: not JSON: expecting value"]
 
@@ -921,14 +921,14 @@ WRONG: list[tuple[dict[str, Any], list[str]]] = [
     ({"name": "c", "quality": [{"metric": "nullValues", "mustBe": "0"}]}, ["mustBe must be a number, not '0'"]),
     ({"name": "c", "quality": [{"metric": "nullValues", "mustBeBetween": [5, 1]}]}, ["mustBeBetween needs two numbers, the smaller one first; write mustBeBetween: [0, 100]"]),
     ({"name": "c", "quality": [{"metric": "nullValues", "mustBeBetween": 5}]}, ["mustBeBetween must be a list, not 5"]),
-    ({"name": "c", "quality": [{"metric": "nullValues", "mustBeLessThan": 0}]}, ["no count is less than 0; mend the operator"]),
-    ({"name": "c", "quality": [{"metric": "nullValues", "mustBeLessThan": 0, "unit": "percent"}]}, ["no part is less than 0; mend the operator"]),
-    ({"name": "c", "quality": [{"metric": "nullValues", "mustBeGreaterThan": 100, "unit": "percent"}]}, ["no part is more than 100 percent; mend the operator"]),
-    ({"name": "c", "quality": [{"metric": "nullValues", "mustBeLessThan": 3, "mustBeGreaterThan": 3}]}, ["no number could pass the check; mend its operators"]),
+    ({"name": "c", "quality": [{"metric": "nullValues", "mustBeLessThan": 0}]}, ["no count is less than 0; fix the operator"]),
+    ({"name": "c", "quality": [{"metric": "nullValues", "mustBeLessThan": 0, "unit": "percent"}]}, ["no part is less than 0; fix the operator"]),
+    ({"name": "c", "quality": [{"metric": "nullValues", "mustBeGreaterThan": 100, "unit": "percent"}]}, ["no part is more than 100 percent; fix the operator"]),
+    ({"name": "c", "quality": [{"metric": "nullValues", "mustBeLessThan": 3, "mustBeGreaterThan": 3}]}, ["no number could pass the check; fix its operators"]),
     ({"name": "c", "quality": [{"metric": "invalidValues", "arguments": {"validValues": [{}]}, "mustBe": 3}]}, ["a dict cannot be a SQL parameter; list texts, numbers, true or false"]),
     ({"name": "c", "quality": [{"type": "sql", "mustBe": 0}]}, ["'query' is missing; add query: it must be text"]),
     ({"name": "c", "quality": [{"type": "custom"}]}, ["'engine' is missing; add engine: it must be text", "'implementation' is missing; add implementation: what the engine runs"]),
-    ({"name": "c", "quality": [{"type": "custom", "engine": "lazypipe", "implementation": "x"}]}, ["the implementation is no mapping; write name: arguments"]),
+    ({"name": "c", "quality": [{"type": "custom", "engine": "lazypipe", "implementation": "x"}]}, ["the implementation is not a mapping; write name: arguments"]),
     ({"name": "c", "quality": [{"type": "custom", "engine": "lazypipe", "implementation": "a: 1\nb: 2"}]}, ["a rule is a mapping with one key, its name; write name: arguments"]),
     ({"name": "c", "quality": [{"type": "custom", "engine": "lazypipe", "implementation": "a: ["}]}, ["the implementation is not YAML: the text ends where a value is expected; write YAML"]),
     ({"name": "c", "quality": [{"type": "custom", "engine": "gx", "implementation": "{kwargs: {}}"}]}, ["'type' is missing; add type: the name of the expectation"]),

@@ -450,7 +450,7 @@ def test_an_unreadable_folder(tmp_path: Path) -> None:
         ({"cast": {"s": "Int64"}}, r"operation 2 \(cast\): .* has values that cannot become Int64"),
         ({"derive": {"y": "s::bigint"}}, r"operation 2 \(derive\): .* has values that cannot become Int64"),
         ({"filter": "s::bigint > 1"}, r"operation 2 \(filter\): .* has values that cannot become Int64"),
-        ({"join": {"with": "b", "on": "k", "validate": "m:1"}}, r"key \(1\) stands 2 times"),
+        ({"join": {"with": "b", "on": "k", "validate": "m:1"}}, r"key \(1\) occurs 2 times"),
     ],
     ids=["cast", "derive", "filter", "join"],
 )
@@ -500,7 +500,7 @@ def test_a_cast_of_the_contract_that_fails_names_source_and_file(tmp_path: Path)
     assert (result.status, result.exit_code) == ("error", 3)
     assert str(result.segments[0].error) == (
         f"{tmp_path}/2.parquet: source 'a': column 'x' has 1 cell that is no Int64, such as 'five'; "
-        "mend the file, or say on_type_change: discard_row or discard_column"
+        "fix the file, or say on_type_change: discard_row or discard_column"
     ), result.segments[0].error
 
 
@@ -575,5 +575,7 @@ def test_a_server_that_gives_whole_files_only_is_named(tmp_path: Path) -> None:
         assert cached.compile().run().status == "done"
         server.shutdown()
     assert lp.scan(tmp_path / "out").collect()["x"].to_list() == [1]
-    what = "cannot be read: the server gives whole files only, and no parts of them"
-    assert str(caught.value) == f"{uri}: source 's': {what}; put simplecache:: ahead of its URI, or copy it to a store"
+    what = "cannot be read: the server serves only whole files, not parts of them"
+    assert (
+        str(caught.value) == f"{uri}: source 's': {what}; put simplecache:: in front of its URI, or copy it to a store"
+    )

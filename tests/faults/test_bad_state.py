@@ -71,7 +71,7 @@ def test_state_of_a_newer_version(tmp_path: Path) -> None:
     assert isinstance(failed.error, StorageError)
     assert str(failed.error) == (
         f"{tmp_path}/out/b: what the output has consumed is kept in format 99, this lazypipe reads up to 2; upgrade lazypipe, or "
-        "run once in full, which writes it anew"
+        "run once in full, which rewrites it"
     )
     assert held(tmp_path) == [1]
     assert run(tmp_path, full=True).status == "done"
@@ -112,7 +112,7 @@ def test_a_data_file_of_the_last_commit_is_gone(tmp_path: Path) -> None:
     run(tmp_path)
     (data,) = (tmp_path / "out/b").glob("*.parquet")
     data.unlink()
-    gone = f"{data}: a data file of version 1 is gone; restore it from a backup, roll back, or run in full, which makes the output anew"
+    gone = f"{data}: a data file of version 1 is gone; restore it from a backup, roll back, or run in full, which recomputes the output"
     with pytest.raises(StorageError) as caught:
         lp.scan(str(tmp_path / "out/b"))
     assert str(caught.value) == gone
@@ -139,8 +139,8 @@ def test_a_data_file_is_gone_from_a_store_and_its_rows_are_to_be_written_once_mo
     (tmp_path / "in/1.csv").unlink()
     (tmp_path / "in/2.csv").unlink()
     assert str(run(tmp_path, data).error) == (
-        f"{uri}/{file.rpartition('/')[2]}: a data file of the version in force is gone, and rows of it are to be written once more; "
-        "restore it from a backup, or run once in full, which makes the output anew"
+        f"{uri}/{file.rpartition('/')[2]}: a data file of the current version is gone, and its rows are needed again; "
+        "restore it from a backup, or run once in full, which recomputes the output"
     )
     assert run(tmp_path, data, full=True).status == "done"
     assert sorted(lp.scan(uri).collect()["x"].to_list()) == [3, 30]
@@ -195,7 +195,7 @@ def test_links_that_lead_in_circles_and_to_nothing(tmp_path: Path) -> None:
     (tmp_path / "in/here").symlink_to(tmp_path / "in/here")
     (tmp_path / "in/nothing.csv").symlink_to(tmp_path / "no.csv")
     # the pattern names it, and nobody would miss its rows
-    link = f"{tmp_path}/in/nothing.csv: source 'a': is a link that leads nowhere"
+    link = f"{tmp_path}/in/nothing.csv: source 'a': is a link to a file that does not exist"
     assert str(run(tmp_path).error).startswith(link)
     (tmp_path / "in/nothing.csv").unlink()
     assert run(tmp_path).status == "done"

@@ -414,7 +414,7 @@ def test_where_nothing_can_be_remembered_nothing_is_published(tmp_path: Path) ->
     assert result.status == "error"
     error = next(s.error for s in result.segments if s.error)
     assert str(error).startswith(f"{tmp_path}/.lazypipe/quarantine/p/a__files")
-    assert str(error).endswith("; mend the cause, or choose another folder with state")
+    assert str(error).endswith("; fix the cause, or choose another folder with state")
     assert not (tmp_path / "out").exists()
 
 

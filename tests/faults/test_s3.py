@@ -385,7 +385,7 @@ def test_a_commit_of_which_nobody_hears_again_is_not_called_none(
     with pytest.raises(StorageError) as caught:
         result.raise_for_status()
     assert str(caught.value).startswith(f"{bucket}/days.commits: cannot commit: ")
-    assert str(caught.value).endswith("; whether it became visible is not known; mend the cause and run again")
+    assert str(caught.value).endswith("; whether it became visible is not known; fix the cause and run again")
     assert is_transient(caught.value)
     assert days(bucket, options) == [("mon", 5), ("tue", 7)]  # with the lists that it rests upon
     assert pipeline(bucket, options, tmp_path).run().status == "unchanged"
@@ -459,7 +459,7 @@ def test_what_cannot_be_fetched_is_not_called_unreadable(
     with pytest.raises(SourceError) as caught:
         made.build().compile().run().raise_for_status()
     uri = f"{bucket}/in/a.{format_}"
-    assert re.fullmatch(f"{uri}: source 'a': cannot be read: {said}; check rights and network", str(caught.value))
+    assert re.fullmatch(f"{uri}: source 'a': cannot be read: {said}; check permissions and network", str(caught.value))
     assert is_transient(caught.value) is passes
     proxy.fate = lambda _: None
     made.build().compile().run().raise_for_status()
@@ -530,7 +530,7 @@ def test_a_bucket_that_is_missing_is_not_made(bucket: str, options: dict[str, An
     with pytest.raises(
         lp.LazypipeError,
         match=r"^s3://no-such-bucket/state/runs/\S+\.json: cannot write the run's record: The specified bucket does not exist; "
-        "mend the cause, or choose another folder with state$",
+        "fix the cause, or choose another folder with state$",
     ):
         plan.build().compile().run()
     assert not uris.file_system("s3://no-such-bucket", options)[0].exists("no-such-bucket")

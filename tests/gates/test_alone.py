@@ -143,7 +143,7 @@ def test_original_values_stand_in_quarantine() -> None:
         ({"action": "repair", "repair": {"null": False}}, "null has no argument; write null: true"),
         (
             {"action": "repair", "repair": {"null": True, "then": "repair"}},
-            "'repair' is no action for what a repair leaves; write fail, quarantine, drop or warn",
+            "'repair' is not an action for rows that stay invalid after a repair; write fail, quarantine, drop or warn",
         ),
         ({"action": "repair", "repair": {"default": "x"}}, "'x' does not fit column 'a', which is Int64; "),
         ({"action": "repair", "repair": {"set": "'x'"}}, "the repair gives String, and column 'a' is Int64; cast it"),

@@ -151,8 +151,8 @@ def test_functions_that_give_no_condition() -> None:
 
     frame = pl.DataFrame({"a": [1]})
     for rule, said in (
-        ("raises", "the function raised ValueError: no rule for a; give it other arguments, or mend it"),
-        ("no_expression", "the function returned 1, which is no expression; return a pl.Expr that is true where the rule holds"),
+        ("raises", "the function raised ValueError: no rule for a; give it other arguments, or fix it"),
+        ("no_expression", "the function returned 1, which is not an expression; return a pl.Expr that is true where the rule holds"),
     ):  # fmt: skip
         with pytest.raises(DefinitionError) as caught:
             lp.check(frame, [{rule: "a"}])

@@ -1,4 +1,4 @@
-"""What is no rule, no frame or no clock is told as such, and so is what fails over rows."""
+"""What is not a rule, no frame or no clock is told as such, and so is what fails over rows."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ UNFIT = "rules: a rule cannot be made of its arguments: "
 @pytest.mark.parametrize(
     ("rules", "said"),
     [
-        ({"not_null": "n"}, f"rules: {{'not_null': 'n'}} is no list of rules; {ONE_EACH}, in a list"),
-        ("not_null", f"rules: 'not_null' is no list of rules; {ONE_EACH}, in a list"),
-        (None, f"rules: None is no list of rules; {ONE_EACH}, in a list"),
-        (["not_null", {"null": "n"}, {}, 5], "\n".join(f"rules[{i}]: {v} is no rule; {ONE_EACH}" for i, v in ((0, "'not_null'"), (2, "{}"), (3, "5")))),
-        ([{"not_null": "n", "null": "n"}], f"rules[0]: {{'not_null': 'n', 'null': 'n'}} is no rule; {ONE_EACH}"),
-        ([{1: "n"}], f"rules[0]: {{1: 'n'}} is no rule; {ONE_EACH}"),
+        ({"not_null": "n"}, f"rules: {{'not_null': 'n'}} is not a list of rules; {ONE_EACH}, in a list"),
+        ("not_null", f"rules: 'not_null' is not a list of rules; {ONE_EACH}, in a list"),
+        (None, f"rules: None is not a list of rules; {ONE_EACH}, in a list"),
+        (["not_null", {"null": "n"}, {}, 5], "\n".join(f"rules[{i}]: {v} is not a rule; {ONE_EACH}" for i, v in ((0, "'not_null'"), (2, "{}"), (3, "5")))),
+        ([{"not_null": "n", "null": "n"}], f"rules[0]: {{'not_null': 'n', 'null': 'n'}} is not a rule; {ONE_EACH}"),
+        ([{1: "n"}], f"rules[0]: {{1: 'n'}} is not a rule; {ONE_EACH}"),
         ([{"any_not_null": []}], "rules[0].any_not_null: 'any_not_null' is empty; write at least one entry"),
         ([{"any_not_null": ["n", None]}], "rules[0].any_not_null[1]: an entry of 'any_not_null' must be text, not null; remove it, or write one"),
         ([{"distinct_count": {"columns": [], "min": 1}}], "rules[0].distinct_count.columns: 'columns' is empty; write at least one entry"),
         ([{"regex": {"column": "s", "pattern": date(2020, 1, 1)}}], f"{UNFIT}'datetime.date' object has no attribute 'removeprefix'; compare its arguments with its documentation"),
-        ([{"length_between": {"column": "s", "min": 2**32}}], "rules[0].length_between.min: 4294967296 is no length; write a whole number, zero or more"),
-        *[([{rule: ["n", "n"]}], f"rules[0].{rule}: 'n' stands twice in columns; name each column once") for rule in ("not_null", "positive", "unique", "primary_key", "any_not_null")],
+        ([{"length_between": {"column": "s", "min": 2**32}}], "rules[0].length_between.min: 4294967296 is not a length; write a whole number, zero or more"),
+        *[([{rule: ["n", "n"]}], f"rules[0].{rule}: 'n' is listed twice in columns; name each column once") for rule in ("not_null", "positive", "unique", "primary_key", "any_not_null")],
     ],
 )  # fmt: skip
 def test_what_is_no_rule(call: Any, rules: Any, said: str) -> None:
@@ -84,7 +84,7 @@ def test_what_is_no_frame_or_clock() -> None:
     with pytest.raises(LazypipeError, match=r"^frame 'x' is of type dict; give a pl.DataFrame or a pl.LazyFrame$"):
         lp.split(FRAME, [{"not_null": "n"}], x=not_one)
     now: Any = date(2020, 1, 1)
-    with pytest.raises(LazypipeError, match=r"^now is datetime.date\(2020, 1, 1\), and no datetime; write one"):
+    with pytest.raises(LazypipeError, match=r"^now is datetime.date\(2020, 1, 1\), which is not a datetime; write one"):
         lp.check(FRAME, [{"in_past": "d"}], now=now)
     assert lp.check(FRAME, [{"in_past": "d"}], now=datetime(2020, 1, 2)).failed == {}
 
@@ -98,9 +98,9 @@ def test_columns_that_are_given_once_only_are_read_as_often_as_is_needed() -> No
 
 def test_what_is_no_mapping_of_parameters() -> None:
     wrong: Any = ["a"]
-    with pytest.raises(LazypipeError, match=r"^params is \['a'\], and no mapping; write {name: value}$"):
+    with pytest.raises(LazypipeError, match=r"^params is \['a'\], which is not a mapping; write {name: value}$"):
         lp.check(FRAME, [{"expression": "n > :a"}], params=wrong)
-    with pytest.raises(LazypipeError, match=r"^params is \['a'\], and no mapping; write {name: value}$"):
+    with pytest.raises(LazypipeError, match=r"^params is \['a'\], which is not a mapping; write {name: value}$"):
         lp.apply({"filter": "n > :a"}, FRAME, params=wrong)
 
 
@@ -173,13 +173,13 @@ def test_a_function_is_given_types_as_they_are() -> None:
 
 def test_what_is_no_definition_or_kind() -> None:
     wrong: Any = "pipeline.yaml"
-    said = r"^str is no definition; give lp.load\(path\), or what build\(\) of a builder gives$"
+    said = r"^str is not a definition; give lp.load\(path\), or what build\(\) of a builder gives$"
     with pytest.raises(LazypipeError, match=said):
         lp.trace(wrong, "t", {"n": 1})
     pipe = lp.pipeline("p").source("s", "x.csv", contract={"columns": {"n": "Int64"}}).output("s", "out").build()
     with pytest.raises(LazypipeError, match=r"^there is no kind 'fysical' of plan; did you mean 'physical'\?$"):
         pipe.compile().explain("s", wrong.replace("pipeline.yaml", "fysical"))
-    with pytest.raises(LazypipeError, match=r"^output 's': the key 'n' is no mapping; write {column: value}$"):
+    with pytest.raises(LazypipeError, match=r"^output 's': the key 'n' is not a mapping; write {column: value}$"):
         pipe.compile().trace("s", wrong[:0] + "n")
 
 
@@ -216,15 +216,15 @@ def test_a_frame_that_is_not_given_at_all_says_how_to_give_it() -> None:
 def test_an_expression_that_fails_over_rows(call: Any, rule: dict[str, Any], said: str) -> None:
     with pytest.raises(RunError) as caught:
         call(FRAME.with_columns(pl.col("n").cast(pl.Int8)), [rule])
-    fix = "mend the rows, or the expression of the rule, with TRY_CAST for instance"
+    fix = "fix the rows, or the expression of the rule, with TRY_CAST for instance"
     assert str(caught.value) == f"the rows cannot be checked: {said}; {fix}"
 
 
 @pytest.mark.parametrize(
     ("limits", "said"),
     [
-        ({"warn_above": 10, "fail_above": 5}, "fail_above 5 leaves nothing to warn of above 10; write a warn_above that is less than fail_above"),
-        ({"warn_above": "1%", "max_failures": "0.5%"}, "max_failures 0.5% leaves nothing to warn of above 1%; write a warn_above that is less than max_failures"),
+        ({"warn_above": 10, "fail_above": 5}, "fail_above 5 fails the gate before it could warn above 10; write a warn_above that is less than fail_above"),
+        ({"warn_above": "1%", "max_failures": "0.5%"}, "max_failures 0.5% fails the gate before it could warn above 1%; write a warn_above that is less than max_failures"),
         ({"warn_above": 5, "fail_above": 5}, None),
         ({"warn_above": "5%", "fail_above": "5%"}, None),
         ({"warn_above": 10, "fail_above": "5%"}, None),  # depends on how many rows there are
@@ -245,8 +245,8 @@ def mending(column: str, repair: dict[str, Any], most: Any) -> list[dict[str, An
     return [{"between": {"column": column, "max": most, "action": "repair", "repair": repair}}]
 
 
-NOT_SQL = "is no SQL expression; write one, or null: true"
-NO_ORDER = "is no list of columns; name the columns that order the rows"
+NOT_SQL = "is not a SQL expression; write one, or null: true"
+NO_ORDER = "is not a list of columns; name the columns that order the rows"
 
 
 @pytest.mark.parametrize(

@@ -164,7 +164,7 @@ def test_keys_that_must_be_unique_here(tmp_path: Path, how: str, validate: str) 
     assert "; 2 groups touched" in world.run(only={"orders8"})
     assert world.held("k", "v", "name") == world.pairs(**sides)
     world.order("orders9", (34, 1), (4, 2))
-    fails = r"join: key \(4\) stands 2 times on a side where validate allows one"
+    fails = r"join: key \(4\) occurs 2 times on a side where validate allows one"
     for how_run in ({"only": {"orders9", "orders2"}}, {"full": True}):
         with pytest.raises(lp.RunError, match=fails):
             world.run(**how_run)
@@ -174,7 +174,7 @@ def test_keys_that_must_be_unique_here(tmp_path: Path, how: str, validate: str) 
     world.name({}, (6, "again"))
     if validate == "1:1":
         for full in (False, True):
-            with pytest.raises(lp.RunError, match=r"join: key \(6\) stands 2 times"):
+            with pytest.raises(lp.RunError, match=r"join: key \(6\) occurs 2 times"):
                 world.run(full=full)
     else:
         world.run(only={"orders3"})

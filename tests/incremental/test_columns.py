@@ -53,7 +53,7 @@ def over(base: Path, uri: str, to: str = "out", **more: Any) -> lp.Pipeline:
     return made.stage("b", "a", do=[{"filter": "x > 1"}]).output("b", to).build()
 
 
-LOOKED = r"in/0\.csv|it is no text|lack column 'x'"
+LOOKED = r"in/0\.csv|the file is not text|lack column 'x'"
 """How it shows that a file was looked into that holds nothing."""
 
 EACH = {"columns": {"x": "Int64"}, "on_new_column": "evolve"}

@@ -163,7 +163,7 @@ def test_what_is_not_whole_stops_the_run_where_that_is_asked_for() -> None:
     with pytest.raises(SourceError) as caught:
         refuse_partial(found, Intake(on_partial="fail"), "s")
     assert str(caught.value) == (
-        "d: source 's': the delivery is not whole: 1 of 2 files are there; deliver the rest, or say on_partial: wait"
+        "d: source 's': the delivery is incomplete: 1 of 2 files are there; deliver the rest, or say on_partial: wait"
     )
 
 
@@ -238,7 +238,9 @@ def test_no_manifest_and_half_a_manifest(place: Place) -> None:
     assert place.partial(place.deliver(manifest="m.jsonl")) == [("", "there is no m.jsonl")]
     place.put("m.jsonl", content=b'{"name": "a.csv"}\n{"na')
     found = place.deliver(manifest="m.jsonl")
-    assert place.partial(found) == [("/m.jsonl", "the manifest cannot be understood: line 2 is no JSON, or half of it")]
+    assert place.partial(found) == [
+        ("/m.jsonl", "the manifest cannot be understood: line 2 is not JSON, or is cut off")
+    ]
     assert place.told(found) == ([], {"a.csv": "no manifest lists it"})
 
 
@@ -291,11 +293,11 @@ def test_names_in_manifests() -> None:
         (b"\xff\xfe", "it is not UTF-8 text"),
         (b"", "it lists no file"),
         (b"[]", "it lists no file"),
-        (b"nonsense\n", "line 1 is no checksum and name, or half of them"),
-        (b"[1]", "entry 1 is no mapping"),
+        (b"nonsense\n", "line 1 is not a checksum and a name, or is cut off"),
+        (b"[1]", "entry 1 is not a mapping"),
         (b'{"size": 4}', "entry 1 has no name; it should be under one of name, path, file, filename, url, uri, key"),
-        (b'{"name": "a"}\n\n{"name": "b", "size": "x"}\n', "entry 2: size 'x' is no number"),
-        (b'name,size\n"a,5', "it is no CSV: unexpected end of data"),
+        (b'{"name": "a"}\n\n{"name": "b", "size": "x"}\n', "entry 2: size 'x' is not a number"),
+        (b'name,size\n"a,5', "it is not CSV: unexpected end of data"),
     ],
 )
 def test_what_is_no_manifest(data: bytes, why: str) -> None:
@@ -310,7 +312,7 @@ def test_what_is_no_manifest(data: bytes, why: str) -> None:
 def test_places_that_cannot_be_looked_at(tmp_path: Path) -> None:
     assert Store().beside(f"{tmp_path}/no") == ()
     with pytest.raises(
-        SourceError, match="cannot be listed: .*(failed|refused).*; check path, rights and network"
+        SourceError, match="cannot be listed: .*(failed|refused).*; check the path, permissions and network"
     ) as caught:
         Store().beside("http://127.0.0.1:9/x")
     assert caught.value.uri == "http://127.0.0.1:9/x"

@@ -191,12 +191,12 @@ def test_a_key_that_repeats_is_named() -> None:
     with pytest.raises(lp.LazypipeError) as caught:
         lp.diff(twice.head(2), twice, key=["k", "j"])
     assert str(caught.value) == (
-        "key (k = 2, j = 'b') stands 2 times in b; name more columns in key, or make it unique"
+        "key (k = 2, j = 'b') occurs 2 times in b; name more columns in key, or make it unique"
     )
-    with pytest.raises(lp.LazypipeError, match="stands 2 times in a;"):
+    with pytest.raises(lp.LazypipeError, match="occurs 2 times in a;"):
         lp.diff(twice, twice.head(2), key="k")
     same = pl.DataFrame({"k": [1, 1]})
-    with pytest.raises(lp.LazypipeError, match=r"key \(k = 1\) stands 2 times in a;"):
+    with pytest.raises(lp.LazypipeError, match=r"key \(k = 1\) occurs 2 times in a;"):
         lp.diff(same, same.head(1), key="k")
     assert lp.diff(twice, twice.reverse(), key="k").nothing
 
@@ -287,7 +287,7 @@ def test_a_version_is_named_as_on_the_command_line(versions: str, tmp_path: Path
 
 def test_a_repeated_key_names_the_version(versions: str) -> None:
     commit(Dataset(versions), "three", "replace", pl.concat([BEFORE, BEFORE]))
-    with pytest.raises(lp.LazypipeError, match=f"stands 2 times in b \\({versions} version 3\\)"):
+    with pytest.raises(lp.LazypipeError, match=f"occurs 2 times in b \\({versions} version 3\\)"):
         lp.diff(BEFORE.head(1), versions, key="k")
 
 

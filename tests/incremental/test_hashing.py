@@ -115,7 +115,7 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
             "memory://no": "/no",
         }.items():
             with pytest.raises(
-                SourceError, match=f"cannot be read: {reason}; check path, rights and network"
+                SourceError, match=f"cannot be read: {reason}; check the path, permissions and network"
             ) as caught:
                 function(uri)
             assert caught.value.uri == uri

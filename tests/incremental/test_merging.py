@@ -182,10 +182,10 @@ def test_what_cannot_be_told_apart_is_refused() -> None:
     one, other, third = (1, "a", 5, [1], "u"), (1, "a", 5, [2], "u"), (2, "a", 5, [1], "u")
     nothing = frame([])
     assert refused(merge_upsert, nothing, frame([one, other, third, third]), KEY) == (
-        "key (k = 1, j = 'a') comes more than once in this run (2 keys in all); say with order_by or event_time which is the latest, "
+        "key (k = 1, j = 'a') occurs more than once in this run (2 keys in all); say with order_by or event_time which is the latest, "
         "or keep one in the stage"
     )
-    told = "key (k = 1, j = 'a') comes more than once at the same time or place in the order, with other values; "
+    told = "key (k = 1, j = 'a') occurs more than once at the same time or place in the order, with different values; "
     kept = ", or keep one of the rows in the stage"
     assert (
         refused(merge_upsert, nothing, frame([one, other]), KEY, order=["t"])
@@ -197,10 +197,10 @@ def test_what_cannot_be_told_apart_is_refused() -> None:
         f"{told}name in event_time a column that tells them apart{kept}"
     )
     assert refused(merge_versions, none, frame([(1, "a", None, [1], "u")]), KEY, moment=pl.col("t")) == (
-        "key (k = 1, j = 'a') has no event time; fill it in the stage, or put such rows aside with a rule not_null"
+        "key (k = 1, j = 'a') has no event time; fill it in the stage, or quarantine such rows with a rule not_null"
     )
     assert refused(refuse_nulls, {"k": 0, "j": 2}) == (
-        "2 rows have no value in key column 'j'; put such rows aside with a rule not_null, or fill it in the stage"
+        "2 rows have no value in key column 'j'; quarantine such rows with a rule not_null, or fill it in the stage"
     )
     assert refused(refuse_nulls, {"k": 1}).startswith("a row has no value in key column 'k'; ")
     refuse_nulls({"k": 0})

@@ -104,7 +104,7 @@ def test_a_newer_format_is_refused() -> None:
         State.from_dict({"format": 3, "positions": []}, uri="out")
     assert str(caught.value) == (
         "out: what the output has consumed is kept in format 3, this lazypipe reads up to 2; "
-        "upgrade lazypipe, or run once in full, which writes it anew"
+        "upgrade lazypipe, or run once in full, which rewrites it"
     )
 
 
@@ -123,7 +123,9 @@ def test_a_newer_format_is_refused() -> None:
     ],
 )
 def test_what_is_damaged_is_refused(plain: Any) -> None:
-    with pytest.raises(StorageError, match="out: what the output has consumed is damaged; run once in full") as caught:
+    with pytest.raises(
+        StorageError, match="out: the record of what the output has consumed is damaged; run once in full"
+    ) as caught:
         State.from_dict(plain, uri="out")
     assert caught.value.uri == "out"
 
@@ -154,5 +156,5 @@ def test_columns_that_do_not_fit_together_are_damage(change: dict[str, Any]) -> 
     files = (ConsumedFile("d/a", 1, "1", "h1"), ConsumedFile("d/b", 2, "2", "h2"))
     plain = State({"a": Consumed("files", files)}).to_dict()
     plain["sources"]["a"] |= change
-    with pytest.raises(StorageError, match="what the output has consumed is damaged"):
+    with pytest.raises(StorageError, match="the record of what the output has consumed is damaged"):
         State.from_dict(plain)

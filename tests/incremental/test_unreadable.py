@@ -186,5 +186,5 @@ def test_what_the_engine_says_is_told_where_all_cells_fit(tmp_path: Path, monkey
     monkeypatch.setattr(BoundSource, "scan", failing)
     found = culprit(source, snapshot)
     assert found is not None
-    assert (found.uri, found.fix) == (str(tmp_path / "a.csv"), "mend the file, or change the contract")
+    assert (found.uri, found.fix) == (str(tmp_path / "a.csv"), "fix the file, or change the contract")
     assert "out of luck" in str(found)

@@ -118,7 +118,7 @@ def test_what_was_consumed_may_be_damaged(tmp_path: Path, damage: dict[str, Any]
         else:
             said[key] = value
     path.write_text(json.dumps(body | {"blake3": seal(body)}))
-    with pytest.raises(StorageError, match="what the output has consumed is damaged; run once in full"):
+    with pytest.raises(StorageError, match="the record of what the output has consumed is damaged; run once in full"):
         run(tmp_path)
     run(tmp_path, full=True)
     assert held(tmp_path) == [1]

@@ -88,7 +88,7 @@ class TestSql:
         ],
     )
     def test_reads_no_file(self, query: str) -> None:
-        assert "would read a file behind the plan; declare it as a source" in refused({"sql": query})
+        assert "would read a file unseen by the plan; declare it as a source" in refused({"sql": query})
 
 
 def keep(frame: pl.LazyFrame, *, least: int = 1) -> pl.LazyFrame:
@@ -158,13 +158,13 @@ class TestPython:
         [
             (
                 lambda rows: pl.LazyFrame([{**row, "x": row["n"]} for row in rows]),
-                "gives g (String), n (Int64), x (Int64), other than when it was called without rows",
+                "gives g (String), n (Int64), x (Int64), but not when it was called without rows",
             ),
             (
                 lambda rows: pl.LazyFrame({"n": rows[0]["n"]} if rows else {"n": [0.5], "z": 1}),
-                "gives n (Int64) and does not give z, other than when it was called without rows",
+                "gives n (Int64) and does not give z, but not when it was called without rows",
             ),
-            (lambda rows: pl.LazyFrame({"n": [1]} if rows else {"n": [1], "z": 1}), "does not give z, other than"),
+            (lambda rows: pl.LazyFrame({"n": [1]} if rows else {"n": [1], "z": 1}), "does not give z, but not when"),
             (lambda rows: pl.LazyFrame({"n": [1 // (2 - len(rows))]}), "failed: ZeroDivisionError: "),
             (lambda rows: pl.LazyFrame(rows, {"g": pl.String, "n": pl.Int64}), None),
         ],
@@ -188,7 +188,7 @@ class TestPython:
         assert message in str(segment.error)
         if "failed" not in message:
             assert str(segment.error).endswith(
-                "; let its columns not depend on rows: work on the LazyFrame, or give what is made of rows a schema"
+                "; make its columns independent of the rows: work on the LazyFrame, or give frames made from rows a schema"
             )
         assert not (tmp_path / "out.commits").exists()
         with pytest.raises(lp.RunError, match="stage 't': <function "):

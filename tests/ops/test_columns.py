@@ -86,7 +86,7 @@ def test_derive_sees_columns_as_they_were(data: list[tuple[Any, ...]]) -> None:
 
 
 def test_derive_that_uses_its_own_column_says_what_to_do() -> None:
-    assert "is made by this same derive; put what uses it into a second derive" in refused(
+    assert "is computed in the same derive; move what uses it into a second derive" in refused(
         {"derive": {"x": "a", "y": "x + 1"}}, frame([])
     )
 
@@ -289,7 +289,7 @@ def test_other_fields_are_refused_before_any_data_is_read_and_taken_by_name_wher
         lp.apply({"cast": {"a": target}}, data)
     assert str(caught.value) == (
         f"cast.a: column 'a' has a struct with {fields}; "
-        'say on_error: "null", which takes fields by their names, null where there is none; or derive it'
+        'say on_error: "null", which matches fields by name and fills missing ones with null; or derive it'
     )
     out = lp.apply({"cast": {"columns": {"a": target}, "on_error": "null"}}, data).collect()
     assert out["a"].to_list() == [[first], None, [None]]

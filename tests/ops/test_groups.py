@@ -241,5 +241,5 @@ def test_windows_in_sql_text(data: list[Any]) -> None:
 def test_overs_that_cannot_be() -> None:
     assert "over needs a partition or an order" in refused({"over": {"columns": {"n": "sum(x)"}}}, frame([]))
     mixed = {"over": {"columns": {"n": "sum(x)"}, "order_by": ["x", "y DESC"]}}
-    assert "one direction serves all columns of order_by here" in refused(mixed, frame([]))
+    assert "over takes one direction for all columns of order_by" in refused(mixed, frame([]))
     assert "over.columns.n: unknown column 'q'" in refused({"over": {"by": "g", "columns": {"n": "sum(q)"}}}, frame([]))

@@ -199,8 +199,8 @@ L, R = pl.LazyFrame({"k": [1], "v": [2], "v_right": [3]}), pl.LazyFrame({"k": [1
         ({"how": "cross", "validate": "1:1"}, "cross joins need no unique keys"),
         ({"how": "cross", "on": "k"}, "a cross join has no keys"),
         ({"on": "q"}, "unknown column 'q'"),
-        ({}, "a join needs its keys once"),
-        ({"on": "k", "left_on": "k", "right_on": "k"}, "a join needs its keys once"),
+        ({}, "the keys of a join must be given once"),
+        ({"on": "k", "left_on": "k", "right_on": "k"}, "the keys of a join must be given once"),
         ({"left_on": ["k", "v"], "right_on": "k"}, "left_on has 2 columns and right_on 1"),
     ],
 )
@@ -332,10 +332,10 @@ def test_asof_join_with_groups_of_other_names_and_chosen_columns() -> None:
     [
         (
             {"on": "n", "by": "s", "left_by": "s", "right_by": "s"},
-            "an asof_join needs its columns once; give by, or left_by and right_by",
+            "the columns of an asof_join must be given once; give by, or left_by and right_by",
         ),
-        ({"on": "n", "left_by": "s"}, "left_by has 1 columns and right_by 0; name as many on both sides"),
-        ({"on": "n", "right_by": "s"}, "left_by has 0 columns and right_by 1; name as many on both sides"),
+        ({"on": "n", "left_by": "s"}, "left_by has 1 columns and right_by 0; name the same number on both sides"),
+        ({"on": "n", "right_by": "s"}, "left_by has 0 columns and right_by 1; name the same number on both sides"),
         ({"on": "n", "left_by": "s", "right_by": "d"}, "key 's' is String and key 'd' is Date; cast one of them first"),
         ({"on": "n", "columns": ["z"]}, "unknown column 'z'"),
         ({"on": "n", "tolerance": "2h"}, "the tolerance '2h' does not fit a Int64 key; write a number"),
@@ -346,14 +346,14 @@ def test_asof_join_with_groups_of_other_names_and_chosen_columns() -> None:
             {"on": "d", "tolerance": "300000000d"},
             "300000000d is longer than 30,000 years; write a shorter one, or leave it out",
         ),
-        ({"on": "d", "tolerance": "1mo"}, "1mo has months, which are not all as long; write it in days or hours"),
+        ({"on": "d", "tolerance": "1mo"}, "1mo has months, which differ in length; write it in days or hours"),
         ({"on": "n", "tolerance": -1}, "the tolerance -1 is negative"),
         ({"on": "s"}, "a String key has no distances"),
         ({"left_on": "n", "right_on": "d"}, "this side's key is Int64 and the other's is Date; cast one of them first"),
         ({"on": "q"}, "unknown column 'q'"),
         ({"on": "n", "by": "q"}, "unknown column 'q'"),
-        ({"on": "n", "left_on": "n", "right_on": "n"}, "an asof_join needs its key once"),
-        ({"left_on": "n"}, "an asof_join needs its key once"),
+        ({"on": "n", "left_on": "n", "right_on": "n"}, "the key of an asof_join must be given once"),
+        ({"left_on": "n"}, "the key of an asof_join must be given once"),
     ],
 )
 def test_asof_joins_that_cannot_be(arguments: dict[str, Any], message: str) -> None:

@@ -78,8 +78,8 @@ def test_filter_needs_a_condition() -> None:
 )
 def test_filter_by_one_value_of_all_rows_is_refused(condition: str) -> None:
     said = (
-        "filter: this is one value of all rows together, so that all of them stay, or none; filter groups behind aggregate, by its columns; or "
-        "compare what is so for each row's group: count(*) OVER (PARTITION BY …) > 1"
+        "filter: the condition has one value for all rows, so it would keep all of them or none; filter groups after aggregate, by its columns; or compare within each row's group:"
+        " count(*) OVER (PARTITION BY …) > 1"
     )
     assert said in refused({"filter": condition}, frame([]))
 
@@ -285,9 +285,9 @@ def test_sample_bounds() -> None:
     [
         ({}, "sample needs one size"),
         ({"rows": 1, "fraction": 0.5}, "sample needs one size"),
-        ({"fraction": 1.5}, "1.5 is not a part of the rows; write a number from 0 to 1"),
-        ({"fraction": -0.1}, "-0.1 is not a part"),
-        ({"fraction": NAN}, "nan is not a part"),
+        ({"fraction": 1.5}, "1.5 is not a fraction of the rows; write a number from 0 to 1"),
+        ({"fraction": -0.1}, "-0.1 is not a fraction"),
+        ({"fraction": NAN}, "nan is not a fraction"),
         ({"rows": -1}, "-1 rows cannot be kept"),
         ({"rows": 1, "seed": 2**64}, "cannot be a seed"),
         ({"rows": 1, "by": "z"}, "unknown column 'z'"),

@@ -792,7 +792,7 @@ def pipelines(draw: st.DrawFn) -> dict[str, Any]:
     if '"dim"' in json.dumps(stages):
         stages = {"dim": DIMENSION, **stages}
         outputs += ["dim"] * draw(st.booleans())
-    # other numbers cannot name folders
+    # other numbers cannot be a partition column
     by_id: dict[str, Any] = (
         {"partition_by": ["id", "k"]}
         if types["id"].partition("(")[0] not in ("Float64", "Decimal", "Time", "Binary", "Duration")

@@ -121,7 +121,7 @@ def test_another_mode(first: tuple[str, list[Any]], steps: list[Any], scale: boo
                 continue
             result = world.run(output, full=True)
             if mode == "snapshot" and other != mode:
-                assert "earlier snapshots is not known" in str(result.segments[-1].error)
+                assert "earlier snapshots are no longer known" in str(result.segments[-1].error)
                 assert world.held() == before
                 continue
             if other == "partitions" and mode != other and result.status == "error":

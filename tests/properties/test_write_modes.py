@@ -231,7 +231,7 @@ def world(
     beside=st.booleans(),
 )
 def test_append(deliveries: Any, care: Any, kind: Any, form: str, by_key: bool, gated: bool, beside: bool) -> None:
-    # other numbers cannot name folders
+    # other numbers cannot be a partition column
     parts = "id" if by_key and kind not in (pl.Float64, pl.Decimal, pl.Time, *UNTOLD) else "part"
     with world(care, kind, form, gated=gated and not beside, mode="append", partition_by=parts) as here:
         here.beside = beside

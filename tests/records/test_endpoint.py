@@ -102,15 +102,15 @@ def test_an_address_is_taken_as_it_is_where_it_has_a_path(plain: Any, tmp_path: 
 @pytest.mark.parametrize(
     ("url", "headers", "message"),
     [
-        ("marquez:5000", {}, "this is no address of an endpoint; write http:// or https://, and the host"),
-        ("ftp://secret@host", {}, "this is no address of an endpoint; write http:// or https://, and the host"),
-        ("http://[::1", {}, "this is no address of an endpoint; write http:// or https://, and the host"),
-        ("http://host:port", {}, "this is no address of an endpoint; write http:// or https://, and the host"),
-        ("http://host", {"a b": "x"}, "'a b' is no name of a header; use letters, digits and dashes"),
+        ("marquez:5000", {}, "this is not the address of an endpoint; write http:// or https://, and the host"),
+        ("ftp://secret@host", {}, "this is not the address of an endpoint; write http:// or https://, and the host"),
+        ("http://[::1", {}, "this is not the address of an endpoint; write http:// or https://, and the host"),
+        ("http://host:port", {}, "this is not the address of an endpoint; write http:// or https://, and the host"),
+        ("http://host", {"a b": "x"}, "'a b' is not a header name; use letters, digits and dashes"),
         (
             "http://host",
             {"X": "secret\n"},
-            "the value of header 'X' has characters that no header can hold; use printable ASCII only",
+            "the value of header 'X' has characters that are not allowed in a header; use printable ASCII only",
         ),
     ],
 )

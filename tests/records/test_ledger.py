@@ -107,7 +107,7 @@ def test_each_status_of_a_run_can_be_asked_for() -> None:
 
 def test_what_is_no_moment_is_told(uri: str) -> None:
     ledger, text = Ledger(uri), "soon"
-    said = "^'soon' is no time; write one such as 2024-01-31 or 2024-01-31T12:00$"
+    said = "^'soon' is not a time; write one such as 2024-01-31 or 2024-01-31T12:00$"
     for ask in (ledger.as_of, lambda t: ledger.runs(since=t), lambda t: ledger.runs(until=t)):
         with pytest.raises(LazypipeError, match=said):
             ask(text)
@@ -241,7 +241,7 @@ def test_a_ledger_where_a_file_stands(tmp_path: Path, below: str) -> None:
     (tmp_path / "file").write_text("x")
     ledger = Ledger(f"{tmp_path}/file{below}")
     assert (ledger.records(), ledger.head) == ((), None)
-    with pytest.raises(StorageError, match="cannot write to the ledger: .*(a file stands where|Not a directory)"):
+    with pytest.raises(StorageError, match="cannot write to the ledger: .*(there is a file where|Not a directory)"):
         ledger.append(body("r"), time=NOON)
     assert (tmp_path / "file").read_text() == "x"
 

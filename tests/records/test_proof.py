@@ -58,7 +58,7 @@ def test_touched_files_are_named(shop: lp.Pipeline, tmp_path: Path, capsys: pyte
     edited = "does not hold what was written: it was edited, replaced or damaged"
     assert {p.file: p.what for p in found.problems} == {
         str(path): edited,
-        str(aside): "cannot be read: No such file or directory; check path, rights and network",
+        str(aside): "cannot be read: No such file or directory; check the path, permissions and network",
         str(tmp_path / "out/rows.csv"): edited,
     }
     with pytest.raises(lp.StorageError, match="restore it from a backup, and find out who did it"):

@@ -245,7 +245,7 @@ def test_a_head_is_also_the_text_that_was_noted(uri: str) -> None:
     for noted in wrong:
         with pytest.raises(LazypipeError) as caught:
             ledger.verify(noted)
-        assert str(caught.value) == f"{noted!r} is no head of a ledger; write its number and hash: 12:af13…"
+        assert str(caught.value) == f"{noted!r} is not the head of a ledger; write its number and hash: 12:af13…"
 
 
 def test_a_clock_that_goes_backwards_is_a_note_and_the_order_is_that_of_numbers(uri: str) -> None:
@@ -267,7 +267,7 @@ def test_a_run_that_was_never_heard_of_again_is_a_note(uri: str) -> None:
     found = ledger.verify()
     assert found.ok
     assert [(w.record, w.what) for w in found.warnings] == [
-        (1, "run 'r1' began and has no final record: it goes on, or was killed")
+        (1, "run 'r1' began and has no final record: it is still running, or was killed")
     ]
     assert [e.run for e in ledger.runs(status="started")] == ["r1"]
 

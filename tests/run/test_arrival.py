@@ -79,8 +79,8 @@ def test_the_order_of_stamps_needs_stamps(tmp_path: Path) -> None:
     with pytest.raises(lp.SourceError) as found:
         arrived(plan, source, without, NOW)
     assert str(found.value) == (
-        f"{tmp_path}/in/1.csv: source 'a': its store does not say when it was written, and files are to be in the order of "
-        "that; write order: name, or name a column that says it"
+        f"{tmp_path}/in/1.csv: source 'a': its storage does not say when it was written, and order: stamp needs that"
+        "; write order: name, or use a column with the arrival time"
     )
 
 

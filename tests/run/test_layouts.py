@@ -343,7 +343,7 @@ def test_what_cannot_name_folders_is_not_chosen_for_them(
     assert "optimize" in commit.info
     assert not any("=" in f.path for f in commit.files)
     assert_frame_equal(world.content(), frame)
-    with pytest.raises(lp.StorageError, match=r"column 'shop' cannot name folders; partition by text"):
+    with pytest.raises(lp.StorageError, match=r"column 'shop' cannot be a partition column; partition by text"):
         lp.optimize.rewrite(world.uri, partition_by=["shop"])
 
 

@@ -218,7 +218,7 @@ def test_what_may_pass_is_tried_again(tmp_path: Path) -> None:
     with pytest.raises(SourceError) as caught:
         Site(tmp_path).run(Given(KeyError("x")))
     assert str(caught.value) == (
-        f"{tmp_path}/pulled: cannot be pulled after 2: KeyError: 'x'; mend the cause and go on: nothing is lost, or comes twice"
+        f"{tmp_path}/pulled: cannot be pulled after 2: KeyError: 'x'; fix the cause and go on: nothing is lost or read twice"
     )
     with pytest.raises(SourceError, match=r"cannot be pulled after 2: ConnectionError: the broker is away"):
         Site(tmp_path, *[lambda: None] * 9).run(Given(*[away] * 9))
@@ -298,16 +298,16 @@ def test_any_reads_end_in_the_same(tmp_path_factory: pytest.TempPathFactory, row
 @pytest.mark.parametrize(
     ("answer", "said"),
     [
-        ([ROW], "gave a list; give rows and the position behind them, or None where nothing came"),
-        ((ROW,), "gave a tuple; give rows and the position behind them, or None where nothing came"),
-        (({"x": [1]}, 1), "is of type dict; give a pl.DataFrame or a pl.LazyFrame"),
-        ((ROW, None), "gave the position None, which JSON does not hold; write numbers, texts, lists, and mappings with text as keys"),
-        ((ROW, {0: 5}), "gave the position {0: 5}, which JSON does not hold; write numbers, texts, lists, and mappings with text as keys"),
-        ((ROW, float("nan")), "gave the position nan, which JSON does not hold; write numbers, texts, lists, and mappings with text as keys"),
-        ((ROW, (1, 2)), "gave the position (1, 2), which JSON does not hold; write numbers, texts, lists, and mappings with text as keys"),
-        ((ROW, b"x"), "gave the position b'x', which JSON does not hold; write numbers, texts, lists, and mappings with text as keys"),
-        ((ROW, 5), "gave 1 rows and the position 5, where it began: they would come again; give the position behind them"),
-        ((pl.DataFrame(), 6), "gave rows without columns; give None where nothing came"),
+        ([ROW], "the reader for 'log' returned a list; return rows and the position after them, or None if nothing came"),
+        ((ROW,), "the reader for 'log' returned a tuple; return rows and the position after them, or None if nothing came"),
+        (({"x": [1]}, 1), "what the reader for 'log' returned is of type dict; give a pl.DataFrame or a pl.LazyFrame"),
+        ((ROW, None), "the reader for 'log' returned the position None, which JSON does not hold; write numbers, texts, lists, and mappings with text as keys"),
+        ((ROW, {0: 5}), "the reader for 'log' returned the position {0: 5}, which JSON does not hold; write numbers, texts, lists, and mappings with text as keys"),
+        ((ROW, float("nan")), "the reader for 'log' returned the position nan, which JSON does not hold; write numbers, texts, lists, and mappings with text as keys"),
+        ((ROW, (1, 2)), "the reader for 'log' returned the position (1, 2), which JSON does not hold; write numbers, texts, lists, and mappings with text as keys"),
+        ((ROW, b"x"), "the reader for 'log' returned the position b'x', which JSON does not hold; write numbers, texts, lists, and mappings with text as keys"),
+        ((ROW, 5), "the reader for 'log' returned 1 rows and the position 5, where it began: they would be read again; return the position after them"),
+        ((pl.DataFrame(), 6), "the reader for 'log' returned rows without columns; return None if nothing came"),
     ],
 )  # fmt: skip
 def test_answers_that_are_none(tmp_path: Path, answer: Any, said: str) -> None:
@@ -315,7 +315,7 @@ def test_answers_that_are_none(tmp_path: Path, answer: Any, said: str) -> None:
     pipe.pull({"log": Given((ROW, 5))})
     with pytest.raises(LazypipeError) as caught:
         pipe.pull({"log": Given(answer)})
-    assert str(caught.value) == f"what pulls for 'log' {said}"
+    assert str(caught.value) == said
     assert names(tmp_path) == [f"{1:020}.parquet"]
 
 
@@ -334,7 +334,7 @@ def test_places_where_nothing_can_be_pulled(tmp_path: Path, uri: Any, more: Any)
     with pytest.raises(DefinitionError) as caught:
         lp.load(definition).pull({"log": Log([1])})
     assert str(caught.value) == (
-        f"{definition}:4:9: what is pulled stands in Parquet files of one folder, or in one that is replaced; "
+        f"{definition}:4:9: pulled rows are kept in Parquet files of one folder, or in one file that is replaced; "
         "write uri: pulled/orders/*.parquet, or pulled/orders.parquet"
     )
 
@@ -342,7 +342,7 @@ def test_places_where_nothing_can_be_pulled(tmp_path: Path, uri: Any, more: Any)
 def test_readers_that_are_none(tmp_path: Path) -> None:
     for wrong in (object(), Log):
         with pytest.raises(
-            LazypipeError, match=r"what pulls for 'log' has no method read; give an object like lazypipe.Reader"
+            LazypipeError, match=r"the reader for 'log' has no method read; give an object like lazypipe.Reader"
         ):
             piped(tmp_path).pull({"log": wrong})  # type: ignore[dict-item]
     with pytest.raises(LazypipeError, match=r"there is no source 'lg' to pull for; did you mean 'log'\?"):
@@ -355,12 +355,14 @@ def test_a_last_file_that_says_nothing(tmp_path: Path, uri: str) -> None:
     path = tmp_path / f"pulled/{3:020}.parquet"
     ROW.write_parquet(path)
     pipe = piped(tmp_path, at(uri))
-    fix = "only what was pulled stands there, and the last file stays: put it back, or pull into another place"
+    fix = (
+        "this folder holds only what was pulled, and its last file must stay: put it back, or pull into another folder"
+    )
     with pytest.raises(StorageError) as caught:
         pipe.pull({"log": Log([1])})
-    assert str(caught.value) == f"{path}: cannot be gone on from: it does not say how far it goes; {fix}"
+    assert str(caught.value) == f"{path}: cannot be continued from: it does not say how far it goes; {fix}"
     path.write_bytes(b"nonsense")
-    with pytest.raises(StorageError, match=r"cannot be gone on from: .+; only what was pulled stands there"):
+    with pytest.raises(StorageError, match=r"cannot be continued from: .+; this folder holds only what was pulled"):
         pipe.pull({"log": Log([1])})
 
 
@@ -374,9 +376,9 @@ def test_places_that_cannot_be_written(tmp_path: Path, uri: str) -> None:
 
 
 def test_values_that_no_file_holds_and_readers_that_say_what_is_wrong(tmp_path: Path) -> None:
-    with pytest.raises(StorageError, match=r"0001.parquet: cannot be written: .+; mend the cause and go on"):
+    with pytest.raises(StorageError, match=r"0001.parquet: cannot be written: .+; fix the cause and go on"):
         piped(tmp_path).pull({"log": Given((pl.DataFrame({"x": [object()]}), 1))})
-    with pytest.raises(StorageError, match=r"pulled/all.parquet: cannot be written: .+; mend the cause and go on"):
+    with pytest.raises(StorageError, match=r"pulled/all.parquet: cannot be written: .+; fix the cause and go on"):
         piped(tmp_path, at("pulled/all.parquet")).pull({"log": Given((pl.DataFrame({"x": [object()]}), 1))})
     assert [*tmp_path.rglob("*.parquet")] == []
     with pytest.raises(LazypipeError, match=r"^no more of that$"):

@@ -90,7 +90,11 @@ def test_variables_in_ledger_and_key_do_not_show(home: str) -> None:
 @pytest.mark.parametrize(
     ("audit", "env", "message"),
     [
-        ({"key": "in the clear"}, {}, "the key that signs records stands in the definition; write key: ${LEDGER_KEY}"),
+        (
+            {"key": "in the clear"},
+            {},
+            "the key that signs records is written in the definition; write key: ${LEDGER_KEY}",
+        ),
         ({"key": "${KEY}"}, {"KEY": ""}, "the key is empty; write key: ${LEDGER_KEY}, and set that variable"),
         ({"key": "${KEY}"}, {}, "environment variable KEY is not set; set it: export KEY=…"),
         ({"ledger": "${PLACE}/x"}, {}, "environment variable PLACE is not set"),

@@ -609,7 +609,7 @@ def test_memory_does_not_grow_with_batches(site: Site) -> None:
         (lambda: lp.Trigger(files=0), "trigger: files is 0; write 1 or more, or leave it out"),
         (lambda: lp.Trigger(or_after="1m"), "trigger: or_after is how long files or rows are waited for; add one of them"),
         (lambda: lp.Trigger(files=3, once=True), "trigger: once takes what is there; leave out files and rows"),
-        (lambda: lp.stream(lp.Pipeline.from_dict(ONE), max_files=0), "max_files is 0; a run takes 1 at least"),
+        (lambda: lp.stream(lp.Pipeline.from_dict(ONE), max_files=0), "max_files is 0; a run takes at least 1"),
         (
             lambda: lp.stream(lp.Pipeline.from_dict(ONE), on_gate_failure="go"),  # type: ignore[arg-type]
             "on_gate_failure: 'go'; write stop or continue",

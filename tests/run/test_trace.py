@@ -660,8 +660,8 @@ def test_long_traces_are_cut_in_texts(tmp_path: Path) -> None:
     [
         ("t", {"i": 1}, "unknown output 't'; known outputs: s"),
         ("s", {"j": 1}, "output 's' has no column 'j'"),
-        ("s", {"i": "one"}, "output 's': 'one' is no value of column 'i', which is Int64; write one of that type"),
-        ("s", {"i": [1]}, r"output 's': \[1\] is no value of column 'i', which is Int64"),
+        ("s", {"i": "one"}, "output 's': 'one' is not a value of column 'i', which is Int64; write one of that type"),
+        ("s", {"i": [1]}, r"output 's': \[1\] is not a value of column 'i', which is Int64"),
         ("s", {"i": 99}, "output 's': no row has this key"),
         ("s", {}, "output 's': a trace needs a key; give a column and its value"),
         ("s", {"s": "x"}, "output 's': more than 1 rows have this key; give more columns of it"),
@@ -787,7 +787,7 @@ def test_of_a_source_all_rows_of_a_key_are_found_whatever_becomes_of_them(
         ({"who": "joe"}, {}, "source 's': no row has this key"),
         ({}, {}, "source 's': a trace needs a key; give a column and its value"),
         ({"y": 1}, {}, "source 's' has no column 'y'; known columns: who, x"),
-        ({"x": "many"}, {}, "source 's': 'many' is no value of column 'x', which is Int64; write one of that type"),
+        ({"x": "many"}, {}, "source 's': 'many' is not a value of column 'x', which is Int64; write one of that type"),
         ({"who": "bob"}, {"version": 1}, "source 's' has no versions; leave out version and as_of"),
     ):
         with pytest.raises(lp.LazypipeError) as caught:

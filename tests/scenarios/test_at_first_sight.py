@@ -150,7 +150,7 @@ def test_a_bit_that_flipped_in_an_archive_is_no_other_value(
     code, told = said(capsys, "run", str(rows / "p.yaml"))
     assert (code, "Traceback" in told, (rows / "out").exists()) == (3, False, False), told
     assert "deliver it again" in told or "deliver one that can be read" in told or "each line must be one JSON" in told
-    assert "mend the row" not in told
+    assert "fix the row" not in told
     archived(rows, name, stored=stored, flip=False)
     assert said(capsys, "run", str(rows / "p.yaml"))[0] == 0
     assert lp.scan(rows / "out").collect().height == 2_000
@@ -163,18 +163,18 @@ def test_a_bit_that_flipped_in_an_archive_is_no_other_value(
         (lambda b: b.stage("s", "flights", do="day > 1"), "stages.s.do: 'do' must be a list"),
         (
             lambda b: b.stage("s", "flights", do=[{"filter": "day > 1"}, pl.col("day") > 1]),
-            "stages.s.do[1]: a Polars expression is no operation; write what is done with it: {'filter': …}",
+            "stages.s.do[1]: a Polars expression is not an operation; write what is done with it: {'filter': …}",
         ),
         (
             lambda b: b.stage("s", "flights", do=pl.col("day") > 1),
-            "stages.s.do[0]: a Polars expression is no operation; write what is done with it: {'filter': …}",
+            "stages.s.do[0]: a Polars expression is not an operation; write what is done with it: {'filter': …}",
         ),
         (
             lambda b: b.stage("s", "flights", gate=[pl.col("day") > 1]),
-            "stages.s.gate[0]: a Polars expression is no rule; write what is done with it: {'expression': …}",
+            "stages.s.gate[0]: a Polars expression is not a rule; write what is done with it: {'expression': …}",
         ),
         (lambda b: b.stage("s", "flights", gate="not_null: day"), "stages.s.gate: 'gate' must be a list"),
-        (lambda b: b.source("f", ROWS), "source 'f' is a frame, and sources are files"),
+        (lambda b: b.source("f", ROWS), "source 'f' is a frame, but sources are files"),
         (lambda b: b.source("f", ROWS.lazy()), "lp.apply and lp.check take frames"),
         (
             lambda b: b.stage("s", "flights", do=[{"group_by": "day"}]),

@@ -316,7 +316,7 @@ def test_what_must_be_recorded_and_cannot_be_is_not_published(small: Path) -> No
     message = f"{small}/file/ledger: audit is required, and cannot write to the ledger: [Errno 20] Not a directory"
     assert str(result.segments[0].error).startswith(message)
     assert str(result.segments[0].error).endswith(
-        "mend the cause, or choose another with audit.ledger; nothing was published"
+        "fix the cause, or choose another folder with audit.ledger; nothing was published"
     )
     assert visible(small) == []
     with pytest.raises(StorageError, match="audit is required"):
@@ -350,9 +350,7 @@ def test_an_end_that_cannot_be_recorded_is_an_error_and_the_start_stands(
 
     def full(self: lp.Ledger, body: Any, **more: Any) -> Any:
         if body["kind"] != "start":
-            raise StorageError(
-                "cannot write to the ledger: No space left on device", uri=self.uri, fix="mend the cause"
-            )
+            raise StorageError("cannot write to the ledger: No space left on device", uri=self.uri, fix="fix the cause")
         return created(self, body, **more)
 
     with pytest.MonkeyPatch.context() as patch:
@@ -363,7 +361,7 @@ def test_an_end_that_cannot_be_recorded_is_an_error_and_the_start_stands(
     assert [s.status for s in result.segments] == ["done", "done"]
     assert str(result.error) == (
         f"{small}/ledger: the end of this run is not in the ledger: cannot write to the ledger: No space left on device; "
-        "mend the cause; what it published is announced there by its start"
+        "fix the cause; what it published is announced there by its start"
     )
     with pytest.raises(StorageError, match="the end of this run is not in the ledger"):
         result.raise_for_status()
@@ -486,7 +484,9 @@ def test_a_run_that_is_killed_after_it_published_is_known(small: Path) -> None:
     assert found.ok
     (holding,) = ledger.containing(str(small / "a.csv"))[:1]
     assert (holding.output, holding.version, holding.via, holding.in_force) == ("b", None, ("unfinished run",), True)
-    assert [w.what for w in found.warnings] == ["run 'killed' began and has no final record: it goes on, or was killed"]
+    assert [w.what for w in found.warnings] == [
+        "run 'killed' began and has no final record: it is still running, or was killed"
+    ]
     define(small).compile().run(run="next", full=True).raise_for_status()
     told = lp.audit_report(ledger, "b").to_dict()
     assert [(f["run"], f["status"]) for f in told["exceptions"]["failed_runs"]] == [("killed", "started")]
@@ -550,7 +550,7 @@ def test_a_touched_ledger_shows_in_the_report(small: Path, capsys: pytest.Captur
     assert main(["ledger", str(small / "p.yaml"), "--verify"]) == 3
     assert "record 1 " in capsys.readouterr().out
     assert main(["ledger", str(small / "p.yaml"), "--verify", "--head", "9"]) == 2
-    assert "'9' is no head of a ledger; write its number and hash: 12:af13…" in capsys.readouterr().err
+    assert "'9' is not the head of a ledger; write its number and hash: 12:af13…" in capsys.readouterr().err
     assert main(["ledger", str(small / "nowhere"), "--verify"]) == 0
     assert "there are no records: none was written yet, or all are gone" in capsys.readouterr().out
     assert main(["ledger", str(small / "nowhere")]) == 0

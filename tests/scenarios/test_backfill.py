@@ -225,9 +225,9 @@ def test_the_command_line_takes_ranges_and_pieces(history: History, capsys: pyte
 @pytest.mark.parametrize(
     ("window", "message"),
     [
-        ("2024", "'2024' is no range of event time; write START..END, such as 2024-01-01..2024-02-01"),
-        (("soon", None), "'soon' is no time; write one such as 2024-01-31 or 2024-01-31T12:00"),
-        ((5, None), "5 is no time; give a datetime, a date, or a text such as 2024-01-31"),
+        ("2024", "'2024' is not a range of event time; write START..END, such as 2024-01-01..2024-02-01"),
+        (("soon", None), "'soon' is not a time; write one such as 2024-01-31 or 2024-01-31T12:00"),
+        ((5, None), "5 is not a time; give a datetime, a date, or a text such as 2024-01-31"),
         (
             (date(2024, 1, 2), date(2024, 1, 1)),
             "the range from 2024-01-02 00:00:00 ends at 2024-01-01 00:00:00; the end must be later",
@@ -246,7 +246,7 @@ def test_ranges_that_are_none(history: History, window: Any, message: str) -> No
         ((None, day(1)), "1d", "the range ..2024-01-02T00:00:00 has no start; pieces need both"),
         ((day(1), None), "1d", "the range 2024-01-02T00:00:00.. has no end; pieces need both"),
         ((day(1), day(2)), "soon", "chunk: 'soon' is not a duration such as 90s, 15m, 2h, 3d or 1w"),
-        ((day(1), day(2)), "0d", "chunk: 0d is no length; write one such as 1d"),
+        ((day(1), day(2)), "0d", "chunk: 0d is not a length; write one such as 1d"),
     ],
 )
 def test_pieces_that_are_none(history: History, window: Any, chunk: str, message: str) -> None:
@@ -259,7 +259,7 @@ def test_a_pipeline_without_event_times_has_no_ranges(history: History) -> None:
     text = DEFINITION.format(fmt="csv", watermark="", late="", out="out").replace("    event_time: at\n", "")
     plan = lp.Pipeline.from_yaml(text, base=str(history.root)).compile()
     for ask in (plan.run, plan.preview):
-        with pytest.raises(lp.LazypipeError, match="no source says when its rows happened"):
+        with pytest.raises(lp.LazypipeError, match="no source has an event time"):
             ask(window=(day(1), day(2)))
 
 

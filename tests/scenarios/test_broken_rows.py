@@ -130,13 +130,13 @@ def test_lines_of_ndjson_that_cannot_be_read(tmp_path: Path, root: str, ending: 
     orders.run()
     assert orders.ids() == [1, 6]
     assert orders.aside() == [
-        (orders.uri("1"), "2", '{"id": 2, "note": ', "it is no JSON: Expecting value at character 19"),
+        (orders.uri("1"), "2", '{"id": 2, "note": ', "it is not JSON: Expecting value at character 19"),
         (orders.uri("1"), "4", "[3]", "it is no JSON object"),
         (
             orders.uri("1"),
             "6",
             '{"id": 5, "amount": NaN}',
-            "it is no JSON: NaN is no number that there is at character 1",
+            "it is not JSON: NaN is not a JSON number at character 1",
         ),
     ]
 

@@ -236,11 +236,11 @@ def test_nothing_closes_without_a_watermark() -> None:
 
 def test_closing_needs_a_pipeline() -> None:
     step = {"window": {"time": "t", "every": "1h", "aggregate": {"n": "count(*)"}, "emit": "on_close"}}
-    with pytest.raises(lp.DefinitionError, match="windows are closed by the runs of a pipeline"):
+    with pytest.raises(lp.DefinitionError, match="windows close only in a pipeline"):
         lp.apply(step, pl.LazyFrame(schema={"t": pl.Datetime("us")}))
-    with pytest.raises(lp.DefinitionError, match="after|length of time"):
+    with pytest.raises(lp.DefinitionError, match="after|duration"):
         lp.apply({"closed": {"end": "t", "after": "soon"}}, pl.LazyFrame(schema={"t": pl.Datetime("us")}))
-    with pytest.raises(lp.DefinitionError, match="which is no time"):
+    with pytest.raises(lp.DefinitionError, match="which is not a date or time"):
         lp.apply({"closed": "t"}, pl.LazyFrame(schema={"t": pl.Int64}))
 
 
@@ -294,11 +294,11 @@ def test_for_how_long_results_stay_is_checked(tmp_path: Path) -> None:
     window = {"time": "at", "every": "1h", "aggregate": {"n": "count(*)"}}
     frame = pl.LazyFrame(schema={"at": pl.Datetime("us")})
     with pytest.raises(
-        lp.DefinitionError, match="and leave at that moment, would never be there; write how long they stay"
+        lp.DefinitionError, match="and are removed at that moment, would never be there; write how long to keep them"
     ):
         lp.apply({"window": {**window, "emit": "on_close", "keep_results": "0h"}}, frame)
     with pytest.raises(
-        lp.DefinitionError, match="keep_results: results leave in the runs of a pipeline, and this is none"
+        lp.DefinitionError, match="keep_results: keep_results works only in a pipeline, and this is not one"
     ):
         lp.apply({"window": {**window, "keep_results": "1d"}}, frame)
     with pytest.raises(lp.DefinitionError, match="keep: 1mo has months"):

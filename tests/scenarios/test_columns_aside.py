@@ -56,8 +56,8 @@ def test_what_is_aside_of_rows_that_are_only_added_to_loses_nothing(tmp_path: Pa
     with pytest.raises(lp.LazypipeError) as error:
         run(tmp_path, 3, [], append).raise_for_status()
     assert (
-        f"{tmp_path}/{ASIDE}: rows of 'mid' that were put aside before have values in 'w', and rows have no such column, or another "
-        "type, by now; keep the columns, run once in full (--full), or delete this and mid.commits if those rows are not needed"
+        f"{tmp_path}/{ASIDE}: rows of 'mid' that were set aside before have values in 'w', but rows no longer have such a column, or have it with another type"
+        "; keep the columns, run once in full (--full), or delete this and mid.commits if those rows are not needed"
     ) in str(error.value)
     assert lp.scan(tmp_path / "out/end").collect()["id"].sort().to_list() == [1, 2]
     run(tmp_path, 3, [], append, full=True).raise_for_status()

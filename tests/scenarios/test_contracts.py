@@ -372,11 +372,11 @@ def test_types_that_the_reader_of_ndjson_does_not_know(
 @pytest.mark.parametrize(
     ("dtype", "text", "fix"),
     [
-        ("UInt8", "256", "mend the file, or say on_type_change: discard_row or discard_column"),
-        ("Int8", "1.5", "mend the file, or say on_type_change: discard_row or discard_column"),
-        ("Decimal(9, 2)", "1.555", "declare one with as many digits, mend the file, or say on_type_change: discard_row or discard_column"),
+        ("UInt8", "256", "fix the file, or say on_type_change: discard_row or discard_column"),
+        ("Int8", "1.5", "fix the file, or say on_type_change: discard_row or discard_column"),
+        ("Decimal(9, 2)", "1.555", "declare one with as many digits, fix the file, or say on_type_change: discard_row or discard_column"),
         # read as a Float64, which has taken .78 for .8
-        ("Decimal(18, 2)", "1234567890123456.78", "JSON's numbers are sure to 15 digits: deliver longer ones as text, declare String, and cast them"),
+        ("Decimal(18, 2)", "1234567890123456.78", "JSON numbers are exact to 15 digits: deliver longer ones as text, declare String, and cast them"),
     ],
 )  # fmt: skip
 def test_what_does_not_fit_them_is_told(tmp_path: Path, dtype: str, text: str, fix: str) -> None:
@@ -528,7 +528,7 @@ def test_a_frozen_type_refuses_what_does_not_fit(
     world.put(f1=pl.DataFrame({"x": [1]}), f2=bad)
     assert world.refusal({"columns": {"x": "Int64"}, "on_type_change": "freeze"}) == (
         f"{world.uri('f2')}: source 'a': column 'x' has {said}; "
-        "mend the file, or say on_type_change: discard_row or discard_column"
+        "fix the file, or say on_type_change: discard_row or discard_column"
     )
 
 
@@ -1040,7 +1040,7 @@ def test_bytes_that_are_no_text_are_put_aside_and_stay_there(tmp_path: Path) -> 
     world.put(f1=pl.DataFrame({"id": [1, 2], "x": [b"ok", b"\xff\xfe"]}))
     contract = {"columns": {"id": "Int64", "x": "String"}}
     assert world.refusal({**contract, "on_type_change": "freeze"}).endswith(
-        "column 'x' has 1 cell that is no String, such as '\\\\xfffe'; mend the file, or say on_type_change: discard_row or discard_column"
+        "column 'x' has 1 cell that is no String, such as '\\\\xfffe'; fix the file, or say on_type_change: discard_row or discard_column"
     )
     assert rows(world.run({**contract, "on_type_change": "discard_row"})) == [(1, "ok")]
     assert json.loads(world.quarantine()["_lazypipe_raw"].item()) == {"id": None, "x": "\\xfffe"}

@@ -211,7 +211,7 @@ def test_partial_deliveries_can_fail(site: Site) -> None:
     failed = site.run([], expect={"files": 2}, on_partial="fail")
     assert failed.status == "error"
     said = (
-        "in: source 's': the delivery is not whole: 1 of 2 files are there; deliver the rest, or say on_partial: wait"
+        "in: source 's': the delivery is incomplete: 1 of 2 files are there; deliver the rest, or say on_partial: wait"
     )
     assert str(failed.error) == f"{site.base}/{said}"
     # what was consumed and is not whole any more is refused where something is to be read
@@ -456,10 +456,10 @@ def test_what_is_made_anew_cannot_keep_what_is_not_there(site: Site) -> None:
     assert told(site.run([WHOLE], **source)) == ("unchanged", "nothing changed: s: 2 ignored, 1 unchanged")
     assert site.rows() == [("a", 1, 1), ("b", 2, 2), ("c", 3, 3)]
     site.put("d.csv", ("d", 4))
-    said = "s: 1 added, 2 ignored, 1 unchanged; rows of s are to be read again, and are not there any more as they were"
+    said = "s: 1 added, 2 ignored, 1 unchanged; rows of s are to be read again, and are no longer there as they were"
     refused = site.run([WHOLE], **source)
     assert str(refused.error) == (
-        f"output 'flown': made anew it would lose the rows of a file that is gone, such as {site.base / 'in/b.csv'} ({said}); "
+        f"output 'flown': recomputing it would lose the rows of a file that is gone, such as {site.base / 'in/b.csv'} ({said}); "
         "put back what is gone, run it in full, or say on_removed: delete"
     )
     assert site.rows() == [("a", 1, 1), ("b", 2, 2), ("c", 3, 3)]

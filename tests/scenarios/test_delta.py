@@ -295,7 +295,7 @@ def test_names_of_folders(tmp_path: Path) -> None:
     shop.deliver("1", id=[1], to=[""], n=[1], ok=[True], day=days(1), at=aware[:1], seen=[aware[0]], kind=["a"])
     shop.output["partition_by"] = ["to"]
     assert shop.refusal() == (
-        f"{shop.uri}: column 'to' has the text '', which as a partition of a Delta table would be a null; "
+        f"{shop.uri}: column 'to' has the text '', which a Delta table would read as null in a partition; "
         "derive another text for it, or leave 'to' out of partition_by"
     )
     shop.agree()

@@ -171,7 +171,7 @@ def test_added_once(tmp_path: Path) -> None:
     assert lake.rows == lake.theirs
     lake.table.update({"id": "60"}, predicate="id = 6")
     assert lake.refusal() == (
-        "ROOT/out: output 'rows': rows of 's' were written again, and those that were added before would be added once more; "
+        "ROOT/out: output 'rows': rows of 's' were written again, and would be added a second time; "
         "use mode: upsert, have new rows delivered as new files, or say on_modified: reprocess at the source to add them"
     )
     lake.source = {"on_modified": "fail"}
@@ -258,8 +258,8 @@ def test_tables_of_lazypipe(tmp_path: Path) -> None:
     lake.run()
     lake.more = {}
     assert lake.refusal() == (
-        "ROOT/t: 's' was read by its log of commits before, and is read as a Delta table now, so that what is new is not known; "
-        "run once in full (--full), which makes the output anew, or remove format: delta at the source"
+        "ROOT/t: 's' was read by its own log of commits before, and is read as a Delta table now, so new rows cannot be told from old; "
+        "run once in full (--full), which recomputes the output, or remove format: delta at the source"
     )
     lake.run(full=True)
     assert Counter(lp.scan(str(tmp_path / "added")).collect().rows()) == lake.theirs
@@ -419,7 +419,11 @@ VECTOR = {"storageType": "u", "pathOrInlineDv": "ab", "offset": 1, "sizeInBytes"
             {"configuration": {"delta.columnMapping.mode": "name"}},
             "the columns of the Delta table have other names in its files (column mapping by name), which lazypipe",
         ),
-        ("add", {"path": "s3://else/where.parquet"}, "a file of the Delta table stands elsewhere, at s3://else/where"),
+        (
+            "add",
+            {"path": "s3://else/where.parquet"},
+            "a file of the Delta table is outside of its folder, at s3://else/where",
+        ),
         ("metaData", {"schemaString": "{}"}, "the Delta table has columns that cannot be read: 'fields'"),
         (
             "add",
@@ -440,7 +444,7 @@ def test_what_is_refused_by_name(tmp_path: Path, kind: str, said: dict[str, Any]
 @pytest.mark.parametrize(
     ("source", "told"),
     [
-        ({"uri": "nothing"}, "there is no Delta table: no version stands in _delta_log; check the path"),
+        ({"uri": "nothing"}, "there is no Delta table: there is no version in _delta_log; check the path"),
         ({"uri": ["t", "u"]}, "a Delta table is one folder; make a source of each, and union them"),
         ({"format": "parquet", "version": 1}, "version is for Delta tables, and this is parquet; add format: delta"),
         (
@@ -454,7 +458,7 @@ def test_what_is_refused_by_name(tmp_path: Path, kind: str, said: dict[str, Any]
         ({"version": -1}, "'version' is -1, less than 0; write 0 or more"),
         (
             {"event_time": "at", "watermark": {"delay": "1h"}},
-            "the files of a Delta table have no order: whoever compacts it puts rows of many times together",
+            "the files of a Delta table have no order: compaction puts rows of many times into one file",
         ),
     ],
 )

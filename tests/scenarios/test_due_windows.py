@@ -292,7 +292,7 @@ def test_of_files_that_changed_what_they_hold_now_is_read_again(tmp_path: Path) 
     assert site.run().status == "unchanged"
     site.mark(datetime(2023, 1, 3))
     assert site.run().why == (
-        "event time has reached 2023-01-03T00:00:00; rows of readings are to be read again, and are not there any more as they were; "
+        "event time has reached 2023-01-03T00:00:00; rows of readings are to be read again, and are no longer there as they were; "
         "readings: what 1 ignored file held is not kept, as all is made anew"
     )
     assert site.found() == closed(hours(site.rows), T0 + timedelta(days=2))

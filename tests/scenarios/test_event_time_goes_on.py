@@ -322,7 +322,7 @@ def test_a_marker_that_goes_on_is_work_and_nothing_else_is(site: Site) -> None:
         site.run()
     text = "soon" * 15
     assert str(found.value) == (
-        f"{site.root / 'upto'}: source 'a': the marker says '{text}…', which is no time; write one such as 2024-01-31T12:00:00 into "
+        f"{site.root / 'upto'}: source 'a': the marker says '{text}…', which is not a date or time; write one such as 2024-01-31T12:00:00 into "
         "it, and nothing else"
     )
 

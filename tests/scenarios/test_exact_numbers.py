@@ -47,7 +47,7 @@ def test_a_decimal_with_more_digits_is_refused(tmp_path: Path, data: str, form: 
     line = 5 if form == "csv" else 4
     assert str(result.segments[0].error) == (
         f"{data}/in.{form}: source 'a': column 't' has 2 cells that are no Decimal(9, 2), such as '1.555' (line {line}); "
-        "declare one with as many digits, mend the file, or say on_type_change: discard_row or discard_column"
+        "declare one with as many digits, fix the file, or say on_type_change: discard_row or discard_column"
     )
     assert not (tmp_path / "out.commits").exists()
     run(data, tmp_path, form, ["1.25", "1.550", ""], contract=contract).raise_for_status()
@@ -61,7 +61,7 @@ def test_what_is_no_decimal_is_told_by_its_line(tmp_path: Path, data: str, form:
     line = 3 if form == "csv" else 2
     assert str(result.segments[0].error) == (
         f"{data}/in.{form}: source 'a': column 't' has 1 cell that is no Decimal(9, 2), such as 'abc' (line {line}); "
-        "mend the file, or say on_type_change: discard_row or discard_column"
+        "fix the file, or say on_type_change: discard_row or discard_column"
     )
 
 
@@ -78,7 +78,7 @@ def test_whole_numbers_that_no_float_holds_beside_fractions(
     result = run(data, tmp_path, form, cells, **given)
     line, exact = (4, "String or Decimal(38, 9)") if form == "csv" else (3, "String")
     assert str(result.segments[0].error) == (
-        f"{data}/in.{form}: source 'a': line {line} has '{LARGE}' in column 't', which no Float64 holds; "
+        f"{data}/in.{form}: source 'a': line {line} has '{LARGE}' in column 't', which does not fit in a Float64; "
         f"declare the type of 't' in contract: {exact} keeps it, Float64 takes what is nearest"
     )
     assert not (tmp_path / "out.commits").exists()
@@ -108,7 +108,7 @@ def test_a_number_far_behind_the_rows_that_types_are_taken_from(tmp_path: Path, 
 
 def test_personal_data_is_not_told(tmp_path: Path, data: str) -> None:
     result = run(data, tmp_path, "csv", ["1.5", LARGE], columns={"t": {"tags": ["pii"]}})
-    assert "line 3 has *** in column 't', which no Float64 holds" in str(result.segments[0].error)
+    assert "line 3 has *** in column 't', which does not fit in a Float64" in str(result.segments[0].error)
 
 
 @pytest.mark.parametrize("mode", ["discard_row", "discard_column"])

@@ -102,7 +102,7 @@ def test_a_reference_to_what_is_not_there_is_told_with_its_place(shop: Path, gon
     )
     # mistakes in the definition are told first: they can be mended without the data
     shop.write_text(shop.read_text().replace("max: 10}", "equals: 3}"))
-    with pytest.raises(DefinitionError, match="equals leaves nothing to min and max"):
+    with pytest.raises(DefinitionError, match="equals cannot be combined with min and max"):
         lp.load(shop).compile()
 
 
@@ -219,8 +219,10 @@ def test_what_has_no_past_cannot_be_compared_with_it(tmp_path: Path, rule: str, 
     built = built.output("kept", "out")
     with pytest.raises(DefinitionError) as refused:
         built.build().compile()
-    what = f"{rule} compares with earlier runs, of which nothing is kept here: these are not the rows of a dataset; "
-    what += "put it into the gate of a stage or source that is itself an output, and no export"
+    what = (
+        f"{rule} compares with earlier runs, but nothing is kept of them: the rows here are not written to a dataset; "
+    )
+    what += "put it into the gate of a stage or source that is written to a dataset"
     places = ("sources.rows.gate[0]", "stages.inner.gate[0]", "stages.told.gate[0]")
     assert [str(p) for p in refused.value.problems] == [f"{place}: {what}" for place in places]
     built.output("rows", "rows").output("inner", "inner").output("again", "again", from_="told").build().compile()

@@ -73,7 +73,7 @@ def test_a_renamed_stage_is_the_same_stage(tmp_path: Path) -> None:
     }
     put(tmp_path, "2", (3, "u"))
     first = run(tmp_path, renamed)
-    named = "the definition changed: sources or stages have other names, by which is kept what was read and counted"
+    named = "the definition changed: sources or stages were renamed, and what was read and counted is recorded under their names"
     assert first["b"] == ("done", named)
     assert first["c"] == ("done", "the definition changed: partitions, rules ahead of it, or rows that these put aside")
     assert rows(tmp_path / "out/b") == [(1, "u"), (3, "u")]

@@ -193,7 +193,7 @@ def test_dropped_rows_are_counted_and_late_rows_may_stop_a_run(station: Station)
     result = station.run()
     assert (result.gates["hourly__late"].dropped, result.gates["hourly__late"].good) == (1, 2)
     with pytest.raises(
-        lp.LazypipeError, match="stage 'hourly' puts no late rows aside; say late: quarantine in its window"
+        lp.LazypipeError, match="stage 'hourly' quarantines no late rows; say late: quarantine in its window"
     ):
         station.plan.late("hourly")
     with pytest.raises(lp.LazypipeError, match="unknown output 'hour'; did you mean 'hourly'?"):

@@ -175,7 +175,7 @@ def test_circles_are_refused_with_their_place(lake: Path, capsys: pytest.Capture
         code, found, _ = told(capsys, command, *files(lake))
         (problem,) = found["problems"]
         assert (code, problem["what"]) == (2, "these definitions feed each other in a circle: report → raw → report")
-        assert problem["fix"] == "let source 'clean' read something else than output 'clean' of 'raw'"
+        assert problem["fix"] == "let source 'clean' read something other than output 'clean' of 'raw'"
         assert (problem["where"]["file"], problem["where"]["line"]) == (f"{lake}/a_report.yaml", 5)
     assert not (lake / "lake").exists()
 
@@ -185,8 +185,8 @@ def test_what_is_for_one_definition_is_refused_and_names_are_told_apart(
 ) -> None:
     for option in (["--pull", "orders=m:O"], ["--window", "2024-01-01..", "--chunk", "1d"]):
         code, found, _ = told(capsys, "run", *files(lake), *option)
-        assert (code, "is for one definition" in found["error"]) == (2, True)
-    assert told(capsys, "run", *files(lake), "total")[1]["error"].startswith("'total' is no definition; name files")
+        assert (code, "works with one definition only" in found["error"]) == (2, True)
+    assert told(capsys, "run", *files(lake), "total")[1]["error"].startswith("'total' is not a definition; name files")
     (lake / "e.yaml").write_text(RAW)
     what = f"two pipelines are called 'raw', in {lake}/d_raw.yaml and {lake}/e.yaml; give one of them another name"
     assert told(capsys, "run", *files(lake))[1]["error"] == what
@@ -211,7 +211,7 @@ def test_in_python(lake: Path) -> None:
     assert rows(lake, "total") == [(1, 25 * 3), (2, 30 * 3), (3, 7 * 3)]
     with pytest.raises(DefinitionError, match=r"d_raw.yaml:5:.*in a circle"):
         lp.run_all([lp.load(lake / "d_raw.yaml"), _writes(lake / "in/3.csv", lake / "lake/days.csv")])
-    with pytest.raises(LazypipeError, match="str is no definition|int is no definition"):
+    with pytest.raises(LazypipeError, match="str is not a definition|int is not a definition"):
         lp.run_all([3])  # type: ignore[list-item]
 
 
@@ -277,9 +277,9 @@ def test_what_a_definition_that_is_wrong_would_write_is_not_looked_for(
         wrong = {Path(f).stem: one["error"] for f, one in found["files"].items() if "error" in one}
         assert wrong == {
             "d_raw": f"{lake}/d_raw.yaml:6:37: unknown column 'amuont'; did you mean 'amount'?",
-            "a_report": f"{lake}/a_report.yaml:5:19: source 'clean' reads output 'clean' of 'raw', which is wrong; mend that first",
-            "b_other": f"{lake}/b_other.yaml:4:18: source 'days' reads output 'days' of 'raw', which is wrong; mend that first",
-            "e_last": f"{lake}/e_last.yaml:5:19: source 'clean' reads output 'total' of 'report', which is wrong; mend that first",
+            "a_report": f"{lake}/a_report.yaml:5:19: source 'clean' reads output 'clean' of 'raw', which is wrong; fix that first",
+            "b_other": f"{lake}/b_other.yaml:4:18: source 'days' reads output 'days' of 'raw', which is wrong; fix that first",
+            "e_last": f"{lake}/e_last.yaml:5:19: source 'clean' reads output 'total' of 'report', which is wrong; fix that first",
         }
     (lake / "d_raw.yaml").write_text(RAW.replace("in/*.csv", "away/*.csv"))  # what is away is looked for again
     code, found, err = told(capsys, "plan", *files(lake))
@@ -399,7 +399,7 @@ def test_one_with_a_mistake_of_form_holds_up_those_that_it_feeds_and_no_other(
     assert (code, next(iter(planned["files"])), said in err) == (2, f"{lake}/c_alone.yaml", True)
     assert isinstance(planned["files"][f"{lake}/c_alone.yaml"], list)
     assert (
-        f"{lake}/a_report.yaml:5:19: source 'clean' reads output 'clean' of 'raw', which is wrong; mend that first\n"
+        f"{lake}/a_report.yaml:5:19: source 'clean' reads output 'clean' of 'raw', which is wrong; fix that first\n"
         in err
     )
     assert f"{lake}/b_other.yaml:4:18: source 'days' reads output 'days' of 'raw', which is wrong" in err
@@ -436,7 +436,7 @@ def test_what_is_no_definition_at_all_stops_no_other(
         code, wanted, err = told(capsys, command, str(lake), "--output", "clean")
         assert (code, wanted["error"] + "\n") == (2, err)
         assert err.startswith(
-            "unknown output 'clean'; known outputs: days, orders, total; or it is in what cannot be read:\n"
+            "unknown output 'clean'; known outputs: days, orders, total; or it is in a definition that cannot be read:\n"
         )
         assert f"{lake}/d_raw.yaml" in err.splitlines()[1]
     # nobody can tell whom it feeds: they go by what there is

@@ -74,7 +74,7 @@ NEW = FIRST.with_columns(n=pl.Series([None, 7]))
 
 def test_a_new_column(world: World) -> None:
     refusal = (
-        "outputs.b.contract.on_new_column: 'b' has a column 'n' that the commit before has not; "
+        "outputs.b.contract.on_new_column: 'b' has a column 'n' that the previous commit lacks; "
         "select others in a stage, or say on_new_column: evolve or discard_column"
     )
     assert world.refusal(NEW, {"on_new_column": "fail"}) == refusal
@@ -90,7 +90,7 @@ def test_a_new_column(world: World) -> None:
 
 def test_what_is_not_said_is_refused(world: World) -> None:
     assert world.refusal(NEW, {"on_missing_column": "evolve"}) == (
-        "outputs.b.contract: 'b' has a column 'n' that the commit before has not; "
+        "outputs.b.contract: 'b' has a column 'n' that the previous commit lacks; "
         "select others in a stage, or say on_new_column: evolve or discard_column"
     )
 
@@ -103,7 +103,7 @@ def test_a_missing_column(world: World) -> None:
     nulls = FIRST.with_columns(t=pl.lit(None, pl.String))
     for mode in ("fail", "freeze"):
         assert world.refusal(less, {"on_missing_column": mode}) == (
-            "outputs.b.contract.on_missing_column: 'b' has no column 't', which is in the commit before; keep it, or say on_missing_column: evolve"
+            "outputs.b.contract.on_missing_column: 'b' has no column 't', which is in the previous commit; keep it, or say on_missing_column: evolve"
         )
     assert world.run(less, {"on_missing_column": "evolve"}).equals(nulls)
     assert world.result.gates == {}
@@ -125,7 +125,7 @@ def test_a_missing_column(world: World) -> None:
 def test_a_wider_type(world: World) -> None:
     wide = FIRST.with_columns(pl.col("x").cast(pl.Int128))
     assert world.refusal(wide, {"on_type_change": "fail"}) == (
-        "outputs.b.contract.on_type_change: column 'x' is Int128 in 'b' and Int64 in the commit before; "
+        "outputs.b.contract.on_type_change: column 'x' is Int128 in 'b' and Int64 in the previous commit; "
         "cast it in a stage, or say on_type_change: evolve, freeze, discard_column or discard_row"
     )
     assert world.run(wide, {"on_type_change": "freeze"}).equals(FIRST)
@@ -139,7 +139,7 @@ TEXT = pl.DataFrame({"x": ["1", "two", None], "t": ["a", "b", "c"]})
 
 def test_a_type_that_holds_other_values(world: World) -> None:
     assert world.refusal(TEXT, {"on_type_change": "evolve"}) == (
-        "outputs.b.contract.on_type_change: column 'x' is String in 'b' and Int64 in the commit before, "
+        "outputs.b.contract.on_type_change: column 'x' is String in 'b' and Int64 in the previous commit, "
         "and no type holds both; cast it in a stage"
     )
     result = world.pipe(TEXT, {"on_type_change": "freeze"}).compile().run()
@@ -161,7 +161,7 @@ def test_a_type_that_never_becomes_another(world: World, mode: str) -> None:
     lists = FIRST.with_columns(x=pl.lit([1]))
     found = world.refusal(lists, {"on_type_change": mode})
     assert found.endswith(
-        "is List(Int64) in 'b' and Int64 in the commit before, which it cannot become; cast it in a stage"
+        "is List(Int64) in 'b' and Int64 in the previous commit, which it cannot become; cast it in a stage"
     )
 
 
@@ -224,7 +224,7 @@ def test_a_contract_survives_yaml(world: World, mode: str) -> None:
 def test_an_export_has_no_commit_before(tmp_path: Path) -> None:
     world = World(tmp_path)
     assert world.refusal(FIRST, {"on_new_column": "evolve"}, format="csv") == (
-        "outputs.b.contract: without columns, a contract is about the commit before, and this is one csv file; "
+        "outputs.b.contract: a contract without columns is about the previous commit, and this is one csv file; "
         "add columns, or remove format"
     )
     plan = world.pipe(FIRST, {"columns": {"t": "String"}, "on_new_column": "discard_column"}, format="csv").compile()
@@ -243,7 +243,7 @@ def test_a_source_is_not_changed_by_the_contract_of_an_output(tmp_path: Path) ->
     with pytest.raises(lp.DefinitionError) as caught:
         pipe({"columns": {"x": "Int64"}, "on_new_column": "discard_column"}, "other").compile()
     assert str(caught.value) == (
-        "outputs.a.contract: by it the rows have to change, and 'a' is a source; "
+        "outputs.a.contract: the contract changes the rows, and 'a' is a source; "
         "put a stage between, or change the source's contract"
     )
 
@@ -261,7 +261,7 @@ def test_two_contracts_about_one_stage(tmp_path: Path) -> None:
     with pytest.raises(lp.DefinitionError) as caught:
         pipe("discard_column", "other").compile()
     assert str(caught.value).startswith(
-        "outputs.b.contract: by it the rows of 'b' have to change, which output 'c' has a contract about too; "
+        "outputs.b.contract: the contract changes the rows of 'b', for which output 'c' has a contract too; "
         "give each of them a stage of its own"
     )
 
@@ -286,7 +286,7 @@ def test_rows_are_added_to_others_that_had_fewer_and_narrower_columns(tmp_path: 
     small = FIRST.with_columns(pl.col("x").cast(pl.Int8), d=pl.date(2024, 1, 31))
     world.run(small, {}, mode="append")
     strict = world.pipe(NEW, {}, mode="append").compile().run()
-    assert "other columns or partitions than the dataset" in str(strict.segments[0].error)
+    assert "columns or partitions that differ from the dataset's" in str(strict.segments[0].error)
     more = FIRST.select("x", "t", pl.lit(0.5).alias("n"), pl.datetime(2024, 2, 1).alias("d"))
     world.run(more, {"on_new_column": "evolve", "on_type_change": "evolve"}, mode="append")
     out = world.out()
@@ -334,7 +334,7 @@ def test_columns_that_changed_since_compiling(world: World) -> None:
     result = plan.run()
     assert (result.status, result.commits) == ("error", {})
     assert str(result.segments[0].error) == (
-        f"{world.base}/out: output 'b': its columns are others than when the pipeline was compiled; compile the pipeline again"
+        f"{world.base}/out: output 'b': its columns have changed since the pipeline was compiled; compile the pipeline again"
     )
     assert world.out().equals(NEW)
 
@@ -342,7 +342,10 @@ def test_columns_that_changed_since_compiling(world: World) -> None:
 def test_replay_waits_for_columns_that_changed(world: World) -> None:
     world.run(TEXT, {"on_type_change": "discard_row"})
     plan = world.pipe(TEXT.with_columns(n=1), {"on_type_change": "discard_row", "on_new_column": "evolve"}).compile()
-    with pytest.raises(lp.LazypipeError, match="output 'b': its columns are others .*; run the pipeline first"):
+    with pytest.raises(
+        lp.LazypipeError,
+        match="output 'b': its columns are not those of the current definition; run the pipeline first",
+    ):
         plan.replay("b")
 
 

@@ -41,8 +41,8 @@ def reading(base: Path, uri: str, *, gate: Any = (), do: Any = ({"derive": {"w":
 
 
 WHAT = (
-    "the files have a column '_lazypipe_unit', a name that is lazypipe's own; "
-    "write the folder of the dataset, which is read by its log: files hold rows that are gone; if it is none, rename the column"
+    "the files have a column '_lazypipe_unit', which is reserved for lazypipe; "
+    "write the folder of the dataset, which is read by its log (its files also hold deleted rows), or rename the column"
 )
 
 
@@ -90,7 +90,9 @@ def test_text_cannot_hold_such_a_column(table: Path) -> None:
 
 
 def test_rows_put_aside_are_read_as_a_dataset_not_as_files(table: Path) -> None:
-    with pytest.raises(DefinitionError, match=r"sources\.s\.uri: the files have a column '_lazypipe_file', a name"):
+    with pytest.raises(
+        DefinitionError, match=r"sources\.s\.uri: the files have a column '_lazypipe_file', which is reserved"
+    ):
         reading(table, "t__quarantine/*.parquet")
     reading(table, "t__quarantine").run().raise_for_status()
     (row,) = lp.scan(str(table / "u")).collect().rows(named=True)
@@ -101,7 +103,7 @@ def test_no_step_makes_units(table: Path) -> None:
     with pytest.raises(DefinitionError) as told:
         reading(table, "in/*.parquet", do=[{"filter": "k > 0"}, {"derive": {"_lazypipe_unit": "k"}}, {"limit": 3}])
     assert str(told.value) == (
-        "stages.u.do[1].derive: column '_lazypipe_unit' is lazypipe's own: it tells which file each row of an output was made of; "
+        "stages.u.do[1].derive: column '_lazypipe_unit' is reserved for lazypipe, which keeps in it the file that each row was made from; "
         "give it another name"
     )
 

@@ -378,19 +378,19 @@ WINDOW = "window: {time: at, every: 1h, by: [k], aggregate: {n: count(*), total:
         (f"panes: {PANES}", "panes: retracted", "<yaml>:13:66: 'panes' cannot be 'retracted'; did you mean 'retract'?"),
         (PANES, "{index: i}", "<yaml>:13:66: 'mode' is missing in 'panes'; add mode: what to write for a window that changes"),
         (f"panes: {PANES}", "panes: retract, format: csv", "panes are for datasets, and this is one csv file; remove panes, or write format: dataset"),
-        (f"panes: {PANES}", "panes: retract, mode: snapshot", "panes say nothing with mode: snapshot; remove one of them; panes are for mode: replace, upsert or replace_partitions"),
+        (f"panes: {PANES}", "panes: retract, mode: snapshot", "panes have no meaning with mode: snapshot; remove one of them; panes are for mode: replace, upsert or replace_partitions"),
         ("key: [k, window_start], ", "", "panes need a key; add key: the columns of a window's group, and window_start"),
-        ("key: [k, window_start]", "key: [k]", "the key has no 'window_start', so that all windows of a group would be one; add window_start to key"),
-        (WINDOW, "aggregate: {by: [k], aggregate: {window_start: min(at)}}", "panes are of windows, and 'hourly' is made of none; remove panes, or say changes: true"),
+        ("key: [k, window_start]", "key: [k]", "the key has no 'window_start', so all windows of a group would share one key; add window_start to key"),
+        (WINDOW, "aggregate: {by: [k], aggregate: {window_start: min(at)}}", "panes are for windows, and 'hourly' is made of none; remove panes, or say changes: true"),
         ("mode: retract,", "mode: discard,", "weight is for mode: retract, and this is mode: discard; remove weight, or change mode"),
         ("index: pane", "index: w", "panes have a column 'w' already; choose another name"),
         ("index: pane", "index: _run", "panes have a column '_run' already; choose another name"),
         ("index: pane", "index: total", "panes have a column 'total' of their own, and 'hourly' has one; choose another name"),
         ("total: sum(v)", "_time: sum(v)", "panes have a column '_time' of their own, and 'hourly' has one; rename it in the stage"),
-        (", watermark: {delay: 0s}", "", "timing is told by a watermark, and no source of these rows has one; give one event_time and watermark: {delay: …}"),
-        (f"- {WINDOW}", f"- {WINDOW}\n      - drop: window_end", "timing is told by the end of a window, and 'hourly' has no 'window_end' as it was; keep window_end in the stage, or remove timing"),
+        (", watermark: {delay: 0s}", "", "timing needs a watermark, and no source of these rows has one; give one event_time and watermark: {delay: …}"),
+        (f"- {WINDOW}", f"- {WINDOW}\n      - drop: window_end", "timing needs the end of each window, and 'hourly' has no 'window_end' as it was; keep window_end in the stage, or remove timing"),
         ("outputs:\n  hourly: {", "outputs:\n  raw: {from: a, to: out/raw}\n  hourly: {from: hour, ", "unknown stage 'hour'; did you mean 'hourly'?"),
-        ("outputs:\n", "  next: {from: hourly}\noutputs:\n  next: {to: out/next, key: [k, window_start], panes: {mode: accumulate, timing: said}}\n", "timing is told by the commits of the output that makes the windows, and 'hourly' is made elsewhere; ask for it there, or make the windows for this output alone"),
+        ("outputs:\n", "  next: {from: hourly}\noutputs:\n  next: {to: out/next, key: [k, window_start], panes: {mode: accumulate, timing: said}}\n", "timing is known only to the output that makes the windows, and 'hourly' is made elsewhere; ask for it there, or make the windows for this output alone"),
     ],
 )  # fmt: skip
 def test_mistakes_are_told_where_they_are(old: str, new: str, message: str) -> None:
@@ -413,8 +413,8 @@ def test_what_has_no_difference(total: str, what: str) -> None:
     with pytest.raises(lp.DefinitionError) as found:
         lp.Pipeline.from_yaml(text).compile()
     assert str(found.value) == (
-        f"<yaml>:12:52: {what}, of which there is no difference; make it of sum and count, leave it out, or say mode: retract, which "
-        "tells the old row and the new one"
+        f"<yaml>:12:52: {what}, of which there is no difference; compute it from sum and count, leave it out, or say mode: retract, which publishes the old row and the new one"
+        ""
     )
 
 

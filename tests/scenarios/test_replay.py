@@ -225,12 +225,12 @@ def test_rows_are_not_judged_without_those_that_they_are_held_against(
     with pytest.raises(LazypipeError) as caught:
         plan(tmp_path, rule, ONCE).replay("kept")
     assert str(caught.value) == (
-        f"output 'kept': {name} decides over rows by others, which are not in its quarantine; "
-        "run the pipeline, which judges all rows where the rule has changed"
+        f"output 'kept': {name} compares rows with others, which are not in its quarantine; "
+        "run the pipeline, which checks all rows again if the rule has changed"
     )
     assert (published(tmp_path), aside(tmp_path)) == before
     plan(tmp_path / "added", rule, ONCE, mode="append").run(now=NOW).raise_for_status()
-    with pytest.raises(LazypipeError, match="in its quarantine; deliver the mended rows as a file of their own$"):
+    with pytest.raises(LazypipeError, match="in its quarantine; deliver the corrected rows as a file of their own$"):
         plan(tmp_path / "added", rule, ONCE, mode="append").replay("kept")
 
 

@@ -103,7 +103,7 @@ def test_what_was_read_stays_and_goes_as_ever(world: World) -> None:
     assert world.told(since="2024-01-06") == (
         "waiting",
         (
-            "waiting for a run that takes all: made anew it would lose rows: a file that it was made of was not written since "
+            "waiting for a run that takes all: recomputing it would lose rows: a file that it was made of was not written since "
             f"2024-01-06T00:00:00, such as {world.root}/in/f1.csv"
         ),
     )
@@ -121,7 +121,7 @@ def test_in_full_it_is_refused_where_rows_would_be_lost(world: World, output: di
     before = world.rows()
     found = world.run(since="2024-01-09", full=True)
     assert str(found.error) == (
-        f"{world.root}/out/o: output 'o': made anew it would lose rows: a file that it was made of was not written since "
+        f"{world.root}/out/o: output 'o': recomputing it would lose rows: a file that it was made of was not written since "
         f"2024-01-09T00:00:00, such as {world.root}/in/f5.csv; leave out full, or since and until"
     )
     assert "2 files that it was made of were not written before 2024-01-02T00:00:00" in str(
@@ -164,8 +164,8 @@ def test_what_cannot_be_told(world: World, tmp_path: Path) -> None:
         archive.writestr("a.csv", "k,v\na,1\n")
     world.uri = f"zip://*.csv::{tmp_path}/x.zip"
     assert str(world.run(since="2024-01-01").error) == (
-        f"zip://a.csv::{tmp_path}/x.zip: source 's': its store does not say when it was written, and only files of some time are "
-        "to be read; leave out since and until; max_files says how many files a run takes"
+        f"zip://a.csv::{tmp_path}/x.zip: source 's': its storage does not say when it was written, and since and until need that"
+        "; leave out since and until; max_files says how many files a run takes"
     )
     world.do = [{"sort": ["v"]}]
     with pytest.raises(lp.LazypipeError) as caught:
@@ -174,7 +174,7 @@ def test_what_cannot_be_told(world: World, tmp_path: Path) -> None:
         "no output follows a source file by file, so since and until choose nothing; leave them out, or see plan.explain_incremental()"
     )
     for given_, said in (
-        ({"since": "soon"}, "'soon' is no time; write one such as 2024-01-31 or 2024-01-31T12:00"),
+        ({"since": "soon"}, "'soon' is not a time; write one such as 2024-01-31 or 2024-01-31T12:00"),
         ({"since": "2024-02-01", "until": "2024-01-01"}, "the range from 2024-02-01 00:00:00 ends at 2024-01-01 00:00:00"),
     ):  # fmt: skip
         with pytest.raises(lp.LazypipeError, match=said):
@@ -203,7 +203,7 @@ def test_on_the_command_line(world: World, capsys: pytest.CaptureFixture[str]) -
     assert main(["run", str(path), "--since", "2024-01-05", "--until", "2024-01-06"]) == 0
     assert world.rows() == [("a", 5)]
     assert main(["run", str(path), "--full", "--until", "2024-01-05"]) == 3
-    assert "made anew it would lose rows" in capsys.readouterr().err
+    assert "recomputing it would lose rows" in capsys.readouterr().err
     assert main(["run", str(path), "--window", "2024-01-01..2024-02-01", "--chunk", "7d", "--since", "2024-01-05"]) == 2
     assert "leave one of them out" in capsys.readouterr().err
     assert main(["stream", str(path), "--once", "--since", "2024-01-06"]) == 0

@@ -133,7 +133,7 @@ def test_mistakes_are_told_with_their_place_in_the_file(
     [
         ("{file: models/gone.sql}", "10:15: cannot read {0}/models/gone.sql: No such file or directory"),
         ("{file: models}", "10:15: cannot read {0}/models: Is a directory"),
-        ("{file: bytes.sql}", "10:15: cannot read {0}/bytes.sql: it is no UTF-8 text"),
+        ("{file: bytes.sql}", "10:15: cannot read {0}/bytes.sql: it is not UTF-8 text"),
         ("{file: empty.sql}", "10:15: {0}/empty.sql is empty"),
         ("{file: models/totals.sql, query: SELECT 1}", "10:40: sql has both a query and a file"),
         ("{}", "10:9: there is no query"),

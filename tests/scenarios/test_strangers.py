@@ -85,8 +85,8 @@ def test_what_only_some_values_cannot_become_is_for_the_run(sql: str) -> None:
         (
             {"asof_join": {"with": "o", "on": "i", "by": "st"}},
             (
-                "asof_join.by[0]: column 'st' is Struct(x: Int64), by which rows cannot be put together here; "
-                "take columns of plain values"
+                "asof_join.by[0]: column 'st' is Struct(x: Int64), which cannot be matched on; "
+                "use columns of plain values"
             ),
         ),
         (
@@ -110,12 +110,12 @@ def test_what_is_no_operation(step: Any) -> None:
     with pytest.raises(lp.DefinitionError) as caught:
         lp.apply(step, pl.LazyFrame({"a": [1]}))
     wrong = step[1] if isinstance(step, list) else step
-    assert str(caught.value) == f"{wrong!r} is no operation; write {{name: arguments}}"
+    assert str(caught.value) == f"{wrong!r} is not an operation; write {{name: arguments}}"
 
 
 @pytest.mark.parametrize("name", ["*", "^x$"])
 def test_a_column_whose_name_is_a_pattern(tmp_path: Path, name: str) -> None:
-    what = f"column {name!r} would be taken for a pattern of names"
+    what = f"column {name!r} would be read as a pattern of names"
     frame = pl.DataFrame({"x": [1, 2, 2], name: [1, 1, 2]})
     with pytest.raises(lp.DefinitionError) as caught:
         source(tmp_path, frame).compile()
@@ -206,8 +206,8 @@ def test_a_quarantine_is_a_source_like_any_other(tmp_path: Path) -> None:
                 "evolve, discard_column or discard_row"
             ),
         ),
-        ("id,n\n3,x\n", "is not readable as csv: 'x' in column 'n' is no Int64 (line 2); mend the row"),
-        ("id,n\n3,4,5\n", "is not readable as csv: a line has too many fields (line 2); mend the row"),
+        ("id,n\n3,x\n", "is not readable as csv: 'x' in column 'n' is no Int64 (line 2); fix the row"),
+        ("id,n\n3,4,5\n", "is not readable as csv: a line has too many fields (line 2); fix the row"),
         (
             "id;n\n3;4,5\n",
             "the header is one column, 'id;n', with ';' in its name; deliver it again as the others are written, or make it another source",
@@ -417,7 +417,7 @@ def test_show_prints_all_that_was_asked_for(tmp_path: Path, capsys: pytest.Captu
     with pytest.raises(SystemExit) as left:
         main(["show", str(file), "in", "-n", "-5"])
     assert left.value.code == 2
-    assert "argument -n/--rows: '-5' is no number of rows; write 0 or more" in capsys.readouterr().err
+    assert "argument -n/--rows: '-5' is not a number of rows; write 0 or more" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -429,10 +429,10 @@ def test_show_prints_all_that_was_asked_for(tmp_path: Path, capsys: pytest.Captu
         ),
         (
             {"cast": {"s": "Boolean"}},
-            "operation 1 (cast): column 's' has values that cannot become Boolean: [\"x\"]; mend",
+            "operation 1 (cast): column 's' has values that cannot become Boolean: [\"x\"]; fix",
         ),
         ({"derive": {"z": "s::bigint"}}, "operation 1 (derive): column 's' has values that cannot become Int64: ["),
-        ({"explode": ["l", "m"]}, "operation 1 (explode): exploded columns must have matching element counts; mend"),
+        ({"explode": ["l", "m"]}, "operation 1 (explode): exploded columns must have matching element counts; fix"),
     ],
 )
 def test_rows_that_an_operation_does_not_take(tmp_path: Path, step: dict[str, Any], said: str) -> None:
@@ -448,7 +448,7 @@ def test_rows_that_an_operation_does_not_take(tmp_path: Path, step: dict[str, An
     [
         (
             {"drop": list(EVERY.collect_schema())},
-            "drop: every column is dropped; leave one: rows are told by their columns",
+            "drop: every column is dropped; keep at least one",
         ),
         ({"sql": "SELECT sum(s) FROM self"}, "sql: sum is not possible for String; cast it first, as in x::double"),
         ({"derive": {"z": "s ~ '('"}}, "derive.z: not a regular expression: unclosed group"),
@@ -466,37 +466,45 @@ def test_steps_that_make_no_sense(step: dict[str, Any], said: str) -> None:
         (
             lambda of: of.compile().run(now="2024"),
             lp.LazypipeError,
-            "now is '2024', and no datetime; write one, such as datetime.now(UTC)",
+            "now is '2024', which is not a datetime; write one, such as datetime.now(UTC)",
         ),
         (
             lambda of: of.compile(now="2024"),
             lp.LazypipeError,
-            "now is '2024', and no datetime; write one, such as datetime.now(UTC)",
+            "now is '2024', which is not a datetime; write one, such as datetime.now(UTC)",
         ),
         (
             lambda of: of.compile().run(max_files="x"),
             lp.LazypipeError,
-            "max_files is 'x', and no whole number; write 1 or more, or leave it out",
+            "max_files is 'x', which is not a whole number; write 1 or more, or leave it out",
         ),
         (
             lambda of: of.compile().run(max_rows=True),
             lp.LazypipeError,
-            "max_rows is True, and no whole number; write 1 or more, or leave it out",
+            "max_rows is True, which is not a whole number; write 1 or more, or leave it out",
         ),
-        (lambda of: of.compile().run(outputs=5), lp.LazypipeError, "outputs is 5, and no list of names; write [name]"),
+        (
+            lambda of: of.compile().run(outputs=5),
+            lp.LazypipeError,
+            "outputs is 5, which is not a list of names; write [name]",
+        ),
         (
             lambda of: of.compile().run(window=5),
             lp.LazypipeError,
-            "5 is no range of event time; write START..END, such as 2024-01-01..2024-02-01",
+            "5 is not a range of event time; write START..END, such as 2024-01-01..2024-02-01",
         ),
         (
             lambda of: lp.stream(of, "10s"),
             lp.LazypipeError,
             "trigger is '10s'; give one, such as lp.Trigger(every='10s')",
         ),
-        (lp.run_all, lp.LazypipeError, "Pipeline is no list of definitions; write it in one: […]"),
-        (lambda of: lp.run_all("a.yaml"), lp.LazypipeError, "str is no list of definitions; write it in one: […]"),
-        (lambda of: lp.catalog(of.compile()), lp.LazypipeError, "Plan is no list of definitions; write it in one: […]"),
+        (lp.run_all, lp.LazypipeError, "Pipeline is not a list of definitions; write it in one: […]"),
+        (lambda of: lp.run_all("a.yaml"), lp.LazypipeError, "str is not a list of definitions; write it in one: […]"),
+        (
+            lambda of: lp.catalog(of.compile()),
+            lp.LazypipeError,
+            "Plan is not a list of definitions; write it in one: […]",
+        ),
         (
             lambda of: lp.vacuum(of, older_than="soon"),
             lp.LazypipeError,
@@ -508,14 +516,14 @@ def test_steps_that_make_no_sense(step: dict[str, Any], said: str) -> None:
             lambda of: lp.pipeline("p").source("a", "a.csv").stage("s", "a", [lambda rows: rows]),
             lp.DefinitionError,
             (
-                "stages.s.do[0]: a function is no operation; call it on a frame that lp.scan gives, or have python call one that stands in a "
-                "module: {'python': {'call': 'module:function'}}"
+                "stages.s.do[0]: a function is not an operation; call it on the frame that lp.scan returns, or put it into a module and call it with python:"
+                " {'python': {'call': 'module:function'}}"
             ),
         ),
         (
             lambda of: lp.check(pl.DataFrame({"x": [1]}), [pl.col("x") > 1]),
             lp.DefinitionError,
-            "rules[0]: a Polars expression is no rule; write what is done with it: {'expression': …}",
+            "rules[0]: a Polars expression is not a rule; write what is done with it: {'expression': …}",
         ),
     ],
 )

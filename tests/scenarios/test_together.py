@@ -125,7 +125,7 @@ def test_windows_that_close_want_an_output(tmp_path: Path) -> None:
         world.definition["outputs"][name] = {"to": f"out/{name}"}
     lp.Pipeline.from_dict(world.definition, base=tmp_path).compile()
     del world.definition["outputs"]["o"]
-    with pytest.raises(DefinitionError, match="none keeps how far these are closed; add an output of stage 's'"):
+    with pytest.raises(DefinitionError, match="none records up to when they are closed; add an output of stage 's'"):
         lp.Pipeline.from_dict(world.definition, base=tmp_path).compile()
 
 
@@ -223,9 +223,7 @@ def test_where_it_is_not_known_any_more_what_took_whose_place(tmp_path: Path) ->
     world.run(outputs=["o"])
     lp.vacuum(str(tmp_path / "out/o"))
     plan = lp.Pipeline.from_dict(world.definition, base=tmp_path).compile()
-    assert "rows of 's' were written again, and those that were added before would be added once more" in str(
-        plan.run().segments[1].error
-    )
+    assert "rows of 's' were written again, and would be added a second time" in str(plan.run().segments[1].error)
     assert copied(world) == [1, 2]
 
 
@@ -467,7 +465,7 @@ class TestSides:
         world.deliver("1", (0, 1, "x"))
         world.run()
         world.deliver("1", (0, 1, "x"), (0, 1, "y"))
-        with pytest.raises(lp.RunError, match=r"key \(1\) stands 2 times on a side where validate allows one"):
+        with pytest.raises(lp.RunError, match=r"key \(1\) occurs 2 times on a side where validate allows one"):
             world.run()
         assert world.rows("k") == []
 

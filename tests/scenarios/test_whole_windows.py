@@ -176,7 +176,7 @@ def test_after_the_deadline_a_run_fails(tmp_path: Path) -> None:
     with pytest.raises(lp.RunError) as found:
         result.raise_for_status()
     assert str(found.value) == (
-        "<yaml>:14:53: stage 'hourly': the window from 2024-05-01T00:00:00 to 2024-05-01T01:00:00 is not whole, and its deadline was "
+        "<yaml>:14:53: stage 'hourly': the window from 2024-05-01T00:00:00 to 2024-05-01T01:00:00 is incomplete, and its deadline was "
         "2024-05-01T07:00:00: 1 of 2 rows; deliver the rest, or say on_partial: wait or emit"
     )
     assert site.rows() == [(1, 1), (1, 1)]
@@ -315,7 +315,7 @@ def test_what_a_run_leaves_for_later_is_not_missing(tmp_path: Path) -> None:
     assert site.run(window=(T0, T0 + timedelta(hours=1))).status == "done"
     result = site.run()
     assert result.status == "error"
-    assert "from 2024-05-01T02:00:00 to 2024-05-01T03:00:00 is not whole" in str(result.segments[0].error)
+    assert "from 2024-05-01T02:00:00 to 2024-05-01T03:00:00 is incomplete" in str(result.segments[0].error)
 
 
 FILES = st.lists(

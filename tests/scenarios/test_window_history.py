@@ -154,7 +154,7 @@ def test_without_a_ledger_or_a_watermark_less_is_known(feed: Feed) -> None:
             "hourly",
             {"k": "a"},
             "soon",
-            "output 'hourly': 'soon' is no value of column 'window_start', which is Datetime(us); write one of that type",
+            "output 'hourly': 'soon' is not a value of column 'window_start', which is Datetime(us); write one of that type",
         ),
         (
             "hourly",

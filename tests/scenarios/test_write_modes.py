@@ -157,13 +157,13 @@ def test_keys_that_cannot_be_merged_are_refused(world: World) -> None:
     world.output = {"mode": "upsert", "key": "id"}
     path = world.deliver("1", id=[1, 1], x=[1, 2])
     assert world.refusal() == (
-        "output 'orders': key (id = 1) comes more than once in this run; say with order_by or event_time which is the latest, "
+        "output 'orders': key (id = 1) occurs more than once in this run; say with order_by or event_time which is the latest, "
         "or keep one in the stage"
     )
     path.unlink()
     world.deliver("1", id=[1, None, None], x=[1, 2, 3])
     assert world.refusal() == (
-        "output 'orders': 2 rows have no value in key column 'id'; put such rows aside with a rule not_null, or fill it in the stage"
+        "output 'orders': 2 rows have no value in key column 'id'; quarantine such rows with a rule not_null, or fill it in the stage"
     )
     world.gate = [{"not_null": {"columns": "id", "action": "quarantine"}}]
     world.done()
@@ -214,7 +214,7 @@ def test_a_feed_of_keys_removes_rows(world: World) -> None:
     assert world.done() == {"orders": "unchanged", "forget": "done"}
     assert world.rows() == [(2, 22), (3, 3)]
     assert world.refusal(full=True) == (
-        "output 'orders': it cannot be made anew: when 'forget' removed which keys is not known any more; "
+        "output 'orders': it cannot be recomputed: when 'forget' removed which keys is no longer known; "
         "let the next run go on from what is there, or write to another place"
     )
     # where what writes the rows fails, nothing is removed
@@ -483,7 +483,7 @@ def test_customers_have_a_history(world: World) -> None:
     ]
     assert_frame_equal(found, pl.DataFrame(expected, schema=found.schema, orient="row"))
     assert world.refusal(full=True).startswith(
-        "output 'orders': it cannot be made anew: versions have the times of the runs that found them; "
+        "output 'orders': it cannot be recomputed: versions have the times of the runs that found them; "
     )
 
 
@@ -506,7 +506,7 @@ def test_a_late_version_is_put_in_its_place(world: World) -> None:
     assert world.rows() == before
     world.deliver("3", id=[1], at=pl.Series([None], dtype=pl.Datetime("us")), x=["e"])
     assert world.refusal() == (
-        "output 'orders': key (id = 1) has no event time; fill it in the stage, or put such rows aside with a rule not_null"
+        "output 'orders': key (id = 1) has no event time; fill it in the stage, or quarantine such rows with a rule not_null"
     )
 
 
@@ -535,7 +535,7 @@ def test_append_takes_each_file_once(world: World) -> None:
     (world.root / "in/1.parquet").unlink()
     assert world.done() == {"orders": "unchanged"}
     assert world.refusal(full=True) == (
-        f"output 'orders': made anew it would lose rows: a file that it was made of is gone, such as {world.root}/in/1.parquet; "
+        f"output 'orders': recomputing it would lose rows: a file that it was made of is gone, such as {world.root}/in/1.parquet; "
         "bring back what is gone, let the next run go on from what is there, or write to another place"
     )
     world.deliver("1", id=[1])
@@ -544,9 +544,9 @@ def test_append_takes_each_file_once(world: World) -> None:
     world.do = [{"derive": {"more": "1"}}]
     world.deliver("4", id=[4])
     assert world.refusal() == (
-        "output 'orders': its rows have other columns or partitions than the dataset, in 'more'; "
-        "say in its contract what becomes of such columns (on_new_column: evolve), "
-        "run once in full (--full), which makes it anew, or write to another place"
+        "output 'orders': its rows have columns or partitions that differ from the dataset's, in 'more'; "
+        "allow such columns in its contract (on_new_column: evolve), "
+        "run once in full (--full), which recomputes it, or write to another place"
     )
     world.output = {"mode": "append", "contract": {"columns": {}, "on_new_column": "evolve"}}
     assert world.done() == {"orders": "done"}
@@ -564,7 +564,7 @@ def test_append_to_a_log_that_grows(world: World) -> None:
     assert world.rows() == [(1,), (2,), (3,), (4,)]
     log.write_text("id\n1\n2\n3\n45\n")
     assert world.refusal() == (
-        f"output 'orders': {log} has grown, and all of its rows would be added, also those that were before: what was read of it "
+        f"output 'orders': {log} has grown, and the rows added before would be added a second time: what was read of it "
         "does not end with a row, or was not hashed; use mode: upsert, have "
         "new rows delivered as new files, or say on_modified: reprocess at the source to add them"
     )
@@ -574,7 +574,7 @@ def test_append_to_a_log_that_grows(world: World) -> None:
 
 
 REWRITTEN = (
-    "output 'orders': {} was rewritten, and rows of it that were added before would be added once more; "
+    "output 'orders': {} was rewritten, and its rows added before would be added a second time; "
     "say at the source on_modified: reprocess to add all of its rows, or ignore to add none, or use mode: upsert"
 )
 
@@ -653,9 +653,7 @@ def test_append_from_a_table_that_is_written_again(world: World) -> None:
     assert lp.scan(str(world.root / "out/copy")).collect().height == 3
     world.deliver("3", id=[3], x=[4])
     result = world.run()
-    assert "rows of 'orders' were written again, and those that were added before would be added once more" in str(
-        result.segments[1].error
-    )
+    assert "rows of 'orders' were written again, and would be added a second time" in str(result.segments[1].error)
 
 
 def test_only_days_that_come_are_replaced(world: World) -> None:
@@ -706,12 +704,12 @@ def test_the_last_snapshots_are_kept(world: World) -> None:
         ({"mode": "scd2", "key": "id", "event_time": "when"}, "outputs.orders.event_time: unknown column 'when'; "),
         ({"mode": "scd2", "key": ["id", "at"], "event_time": "at"}, "outputs.orders.event_time: event_time 'at' is part of the key, "),
         ({"mode": "scd2", "key": "id", "event_time": "at", "deletes": "close"}, "outputs.orders.deletes: deletes: close ends versions at the time of the run, "),
-        ({"mode": "scd2", "key": "id", "contract": {"columns": {}, "on_new_column": "evolve"}}, "outputs.orders.contract: a contract holds for what a stage gives, and mode: scd2 makes "),
+        ({"mode": "scd2", "key": "id", "contract": {"columns": {}, "on_new_column": "evolve"}}, "outputs.orders.contract: a contract is about the rows of a stage, and mode: scd2 makes "),
         ({"mode": "replace_partitions"}, "outputs.orders.mode: mode: replace_partitions needs partitions; "),
         ({"mode": "delete", "key": "id", "partition_by": "id"}, "outputs.orders.partition_by: partition_by is for rows that are written, "),
         ({"changes": True}, "outputs.orders.changes: changes needs a key; "),
-        ({"changes": True, "key": "id", "mode": "snapshot"}, "outputs.orders.changes: changes says nothing with mode: snapshot; "),
-        ({"changes": True, "key": "id", "mode": "delete"}, "outputs.orders.changes: changes says nothing with mode: delete; "),
+        ({"changes": True, "key": "id", "mode": "snapshot"}, "outputs.orders.changes: changes has no meaning with mode: snapshot; "),
+        ({"changes": True, "key": "id", "mode": "delete"}, "outputs.orders.changes: changes has no meaning with mode: delete; "),
         ({"changes": True, "format": "parquet"}, "outputs.orders.changes: changes is for datasets, and this is one parquet file; "),
     ],
 )  # fmt: skip
@@ -755,7 +753,7 @@ def test_another_mode_on_a_dataset_that_is_there(world: World) -> None:
     world.done()
     world.output = {"mode": "upsert", "key": "id"}
     told = (
-        "output 'orders' has mode: {}, and the dataset was written with mode: {}; run once in full (--full), which makes it anew, "
+        "output 'orders' has mode: {}, and the dataset was written with mode: {}; run once in full (--full), which recomputes it, "
         "or write to another place"
     )
     assert world.refusal() == told.format("upsert", "replace")
@@ -766,14 +764,14 @@ def test_another_mode_on_a_dataset_that_is_there(world: World) -> None:
     world.output = {}
     assert world.refusal() == told.format("replace", "upsert")
     (world.root / "in/1.parquet").unlink()
-    assert "made anew it would lose rows" in world.refusal(full=True)
+    assert "recomputing it would lose rows" in world.refusal(full=True)
     world.deliver("1", id=[1], x=[1])
     assert world.done(full=True) == {"orders": "done"}
     assert world.rows() == [(1, 1), (1, 2)]
     world.output = {"mode": "snapshot"}
     assert world.done(full=True) == {"orders": "done"}
     world.output = {}
-    assert "what was there at earlier snapshots is not known any more" in world.refusal(full=True)
+    assert "the rows of earlier snapshots are no longer known" in world.refusal(full=True)
 
 
 def test_another_key_on_a_dataset_that_is_there(world: World) -> None:
@@ -783,12 +781,12 @@ def test_another_key_on_a_dataset_that_is_there(world: World) -> None:
     world.deliver("2", id=[1], part=["c"], x=[2])
     world.output = {"mode": "upsert", "key": "id", "order_by": "x"}
     assert world.refusal() == (
-        "output 'orders' has key: [id], and the dataset was written with key: [id, part]; run once in full (--full), which makes it anew, "
+        "output 'orders' has key: [id], and the dataset was written with key: [id, part]; run once in full (--full), which recomputes it, "
         "or write to another place"
     )
     (world.root / "in/1.parquet").unlink()
     world.deliver("0", id=[1], part=["a"], x=[1])
-    assert "made anew it would lose rows" in world.refusal(full=True)
+    assert "recomputing it would lose rows" in world.refusal(full=True)
     world.output = {"mode": "upsert", "key": ["part", "id"]}  # in whatever order
     world.done()
     assert world.rows("id", "part", "x") == [(1, "a", 1), (1, "b", 1), (1, "c", 2)]
@@ -835,7 +833,7 @@ def test_versions_by_another_clock(world: World) -> None:
         "versions of output 'orders' have times of their own, and those that are there have the times of the runs that found them; "
         "remove event_time, or write to another place"
     )
-    never = "output 'orders': it cannot be made anew: versions have the times of the runs that found them; "
+    never = "output 'orders': it cannot be recomputed: versions have the times of the runs that found them; "
     assert world.refusal(full=True).startswith(never)
     world.output = {}
     assert world.refusal(full=True).startswith(never)
@@ -867,7 +865,7 @@ def test_other_partitions_are_not_made_by_a_run_in_full(world: World) -> None:
     world.output = {"mode": "replace_partitions", "partition_by": "x"}
     for full in (False, True):
         assert world.refusal(full=full) == (
-            "output 'orders': its rows have other columns or partitions than the dataset, in its partitions; "
+            "output 'orders': its rows have columns or partitions that differ from the dataset's, in its partitions; "
             "say partition_by: [part], as the dataset has it, or write to another place"
         )
 
@@ -878,7 +876,7 @@ def test_partitions_replace_each_other_in_the_folders_that_the_dataset_has(world
     world.done()
     lp.optimize.rewrite(world.uri, lp.optimize.Layout(), partition_by=["x"])
     world.deliver("2", id=[3], part=["a"], x=[2])
-    told = "output 'orders': its rows have other columns or partitions than the dataset, in its partitions; "
+    told = "output 'orders': its rows have columns or partitions that differ from the dataset's, in its partitions; "
     assert world.refusal() == f"{told}say partition_by: [x], as the dataset has it, or write to another place"
     world.output |= {"partition_by": "x"}
     assert world.done() == {"orders": "done"}
@@ -897,11 +895,11 @@ def test_a_commit_that_does_not_say_what_it_has_consumed(world: World) -> None:
     commit = dataset.read()
     dataset.commit((), commit.schema, run="x", time=START, mode="append")
     assert world.refusal() == (
-        "output 'orders': the last version does not say what it is made of, so that what is new is not known; "
-        "run once in full (--full), which makes it anew"
+        "output 'orders': the last version does not record what it was made from, so new input cannot be told from old; "
+        "run once in full (--full), which recomputes it"
     )
     dataset.commit((), commit.schema, run="y", time=START, mode="append", info={"consumed": {"format": 0}})
-    assert "what the output has consumed is damaged" in world.refusal()
+    assert "the record of what the output has consumed is damaged" in world.refusal()
     assert world.done(full=True) == {"orders": "done"}
     assert world.rows() == [(1,)]
 
@@ -1071,10 +1069,10 @@ def test_a_delivery_opens_no_file_that_cannot_hold_its_keys(tmp_path: Path, mode
 @pytest.mark.parametrize(
     ("output", "rows", "told"),
     [
-        ({"mode": "upsert"}, [("ada", "1"), ("ada", "2")], "key (n = 1, who = ***) comes more than once in this run"),
-        ({"mode": "scd2"}, [("ada", "1"), ("ada", "2")], "key (n = 1, who = ***) comes more than once at the same time"),
+        ({"mode": "upsert"}, [("ada", "1"), ("ada", "2")], "key (n = 1, who = ***) occurs more than once in this run"),
+        ({"mode": "scd2"}, [("ada", "1"), ("ada", "2")], "key (n = 1, who = ***) occurs more than once at the same time"),
         ({"mode": "scd2", "event_time": "at"}, [("ada", "")], "key (n = 1, who = ***) has no event time"),
-        ({"changes": True}, [("ada", "2"), ("ada", "3")], "key (n = 1, who = ***) stands 2 times in "),
+        ({"changes": True}, [("ada", "2"), ("ada", "3")], "key (n = 1, who = ***) occurs 2 times in "),
     ],
     ids=["upsert", "scd2", "event_time", "changes"],
 )  # fmt: skip

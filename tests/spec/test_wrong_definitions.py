@@ -81,7 +81,7 @@ OPERATIONS = {
     # the step itself
     "@fitler: delay > 1": "unknown operation 'fitler'; did you mean 'filter'?",
     "@{filter: delay > 1, drop: origin}": (
-        "one operation has one key, its name; this has 'filter' and 'drop'; start each operation with its own dash; arguments of one stand below its name, further in"
+        "one operation has one key, its name; this has 'filter' and 'drop'; start each operation with its own dash; its arguments go below its name, indented"
     ),
     "@{}": "this operation is empty; write name: arguments",
     "@distinct": "'distinct' is not an operation; write name: arguments",
@@ -154,10 +154,10 @@ OPERATIONS = {
     ),
     "derive: {@a: 'DateDiff(''day'', time_hour, time_hour)'}": "unknown function 'datediff'; write b - a",
     "@filter: tailnum SIMILAR TO 'N%'": (
-        "SIMILAR TO is no expression of Polars' SQL; write it by comparisons, CASE and functions, or as a join or a python step"
+        "SIMILAR TO is not an expression of Polars' SQL; write it by comparisons, CASE and functions, or as a join or a python step"
     ),
     "@filter: (tailnum, origin) = ('a', 'b')": (
-        "(a, b) is no expression of Polars' SQL; write it by comparisons, CASE and functions, or as a join or a python step"
+        "(a, b) is not an expression of Polars' SQL; write it by comparisons, CASE and functions, or as a join or a python step"
     ),
     "@filter: flight + 1": "a condition must be true or false, and this is Int64; compare it with something",
     "@filter: flight >": ("bad SQL: 'flight >' is not a whole expression; check its operators, brackets and commas"),
@@ -178,7 +178,7 @@ OPERATIONS = {
     "@filter: now() > time_hour": (
         "now would read the machine's clock; write :now, the time of the run, which the caller can set"
     ),
-    "@filter: read_csv('x') > 1": "read_csv() would read a file behind the plan; declare it as a source",
+    "@filter: read_csv('x') > 1": "read_csv() would read a file unseen by the plan; declare it as a source",
     "@filter: flight > (SELECT max(seats) FROM planes)": (
         "'planes' cannot be read inside an expression; join it first, or write a sql operation"
     ),
@@ -202,7 +202,7 @@ OPERATIONS = {
     "derive: {@a: dely + 1}": NO_DELY,
     "derive: {columns: {@a: dely + 1}}": NO_DELY,
     "derive: {a: delay + 1, @b: a + 1}": (
-        "column 'a' is made by this same derive; put what uses it into a second derive below"
+        "column 'a' is computed in the same derive; move what uses it into a second derive below"
     ),
     "derive: {@a: tailnum * 2}": f"cannot calculate with String and a whole number; {CAST}",
     "derive: {@a: upper(flight)}": "'flight' is Int64, and String is needed; cast it, as in flight::text",
@@ -282,7 +282,7 @@ OPERATIONS = {
     "sample: {fraction: 0.1, @by: tailnm}": NO_TAILNM,
     # other inputs
     "join: {@with: planse, on: tailnum}": "unknown input 'planse'; did you mean 'planes'?",
-    "join: {@with: planes}": "a join needs its keys once; give on, or left_on and right_on",
+    "join: {@with: planes}": "the keys of a join must be given once; give on, or left_on and right_on",
     "join: {with: planes, @on: tailnm}": NO_TAILNM,
     "join: {with: planes, on: [tailnum, @origin]}": (
         "unknown column 'origin' of 'planes'; known columns: built, seats, tailnum"
@@ -291,7 +291,7 @@ OPERATIONS = {
         "unknown column 'talnum' of 'planes'; did you mean 'tailnum'?"
     ),
     "join: {with: planes, @left_on: [tailnum, flight], right_on: tailnum}": (
-        "left_on has 2 columns and right_on 1; name as many on both sides"
+        "left_on has 2 columns and right_on 1; name the same number on both sides"
     ),
     "join: {with: planes, @left_on: tailnum, right_on: seats}": (
         "key 'tailnum' is String and key 'seats' is Int64; cast one of them first"
@@ -307,7 +307,7 @@ OPERATIONS = {
         "semi joins take no columns of the other side; remove columns"
     ),
     "join: {with: planes, @how: cross, on: tailnum}": "a cross join has no keys; remove them, or choose another how",
-    "asof_join: {@with: planes}": "an asof_join needs its key once; give on, or left_on and right_on",
+    "asof_join: {@with: planes}": "the key of an asof_join must be given once; give on, or left_on and right_on",
     "asof_join: {with: planes, @left_on: fligt, right_on: built}": ("unknown column 'fligt'; did you mean 'flight'?"),
     "asof_join: {with: planes, left_on: flight, right_on: built, @by: [origin]}".replace("@by: [", "by: [@"): (
         "unknown column 'origin' of 'planes'; known columns: built, seats, tailnum"
@@ -316,8 +316,8 @@ OPERATIONS = {
     "union: [planes, @planse]": "unknown input 'planse'; did you mean 'planes'?",
     "union: {with: [planes], @missing: fil}": "'missing' cannot be 'fil'; did you mean 'fill'?",
     # whole queries and functions
-    "@sql: SELECT * FROM flihgts": "unknown table 'flihgts'; did you mean 'flights'?; what else a stage reads is listed ahead: from: [flights, flihgts]",
-    "@sql: SELECT * FROM planes": "unknown table 'planes'; known inputs: flights, self; what else a stage reads is listed ahead: from: [flights, planes]",
+    "@sql: SELECT * FROM flihgts": "unknown table 'flihgts'; did you mean 'flights'?; list all inputs of the stage: from: [flights, flihgts]",
+    "@sql: SELECT * FROM planes": "unknown table 'planes'; known inputs: flights, self; list all inputs of the stage: from: [flights, planes]",
     "@sql: SELECT dely FROM self": NO_DELY,
     "@sql: SELECT flight FROM": "bad SQL: expected identifier, found the end; check the words before it",
     "@sql: SELECT * FROM {{ ref('flights') }}": (
@@ -327,7 +327,7 @@ OPERATIONS = {
     "@sql: SELECT * FROM self WHERE tailnum = NULL": "nothing is = NULL, not even NULL; write IS NULL",
     "@sql: DROP TABLE self": "a sql operation must be one SELECT statement; start it with SELECT or WITH",
     "@sql: SELECT * FROM scan_parquet('x')": (
-        "scan_parquet() would read a file behind the plan; declare it as a source"
+        "scan_parquet() would read a file unseen by the plan; declare it as a source"
     ),
     "@sql: SELECT tailnum + 1 AS n FROM self": f"cannot calculate with String and a whole number; {CAST}",
     "@sql: 'SELECT * FROM self WHERE flight > :least'": "unknown parameter :least; known parameters: now, since; or declare it: params: {least: …}",
@@ -347,7 +347,7 @@ NOT_A_LIMIT = "write a count of rows, or a percentage such as 0.1%"
 RULES = {
     "@not_nul: origin": "unknown rule 'not_nul'; did you mean 'not_null'?",
     "@{not_null: origin, unique: origin}": (
-        "one rule has one key, its name; this has 'not_null' and 'unique'; start each rule with its own dash; arguments of one stand below its name, further in"
+        "one rule has one key, its name; this has 'not_null' and 'unique'; start each rule with its own dash; its arguments go below its name, indented"
     ),
     "@unique": "'unique' is not a rule; write name: arguments",
     "@not_null: orign": NO_ORIGN,
@@ -374,7 +374,7 @@ RULES = {
         "'2013-13-01' cannot be compared with column 'time_hour', which is Datetime(us, UTC); "
         "write a value of that type"
     ),
-    "between: {column: delay, @min: 5, max: 1}": "min 5 is greater than max 1; no row could pass; exchange them",
+    "between: {column: delay, @min: 5, max: 1}": "min 5 is greater than max 1; no row could pass; swap them",
     "between: {column: time_hour, @min: ':sinse'}": "unknown parameter :sinse; did you mean 'since'?",
     "between: {column: delay, min: 1, @closed: yes}": (
         "'closed' cannot be 'yes'; known values: both, left, none, right"
@@ -435,8 +435,8 @@ SECTIONS = {
         "one source cannot mix formats; make a source of each, and union them"
     ),
     "sources: {a: {@uri: '${NOPE}/a.csv'}}": "environment variable NOPE is not set; set it: export NOPE=…",
-    'sources: {a: {@uri: "a\\0.csv"}}': "no file has a zero byte in its name; take it out",
-    'outputs: {a: {@to: "out\\0"}}': "no file has a zero byte in its name; take it out",
+    'sources: {a: {@uri: "a\\0.csv"}}': "a file name cannot contain a zero byte; take it out",
+    'outputs: {a: {@to: "out\\0"}}': "a file name cannot contain a zero byte; take it out",
     "sources: {a: {uri: [a.csv, @'${NOPE}/b.csv']}}": "environment variable NOPE is not set; set it: export NOPE=…",
     "sources: {a: {uri: a.csv, storage_options: {@key: '${NOPE}'}}}": (
         "environment variable NOPE is not set; set it: export NOPE=…"
@@ -534,7 +534,7 @@ SECTIONS = {
     ),
     "outputs: {a: {to: out, @partition_by: y}}": "unknown column 'y'; known columns: d, f, t, x",
     "outputs: {a: {to: out, partition_by: [t, @f]}}": (
-        "Float64 column 'f' cannot name folders; partition by text, whole numbers, booleans, dates or datetimes"
+        "Float64 column 'f' cannot be a partition column; partition by text, whole numbers, booleans, dates or datetimes"
     ),
     "outputs: {a: {to: out, partition_by: [t, @t]}}": "column 't' stands twice; remove one of them",
     "outputs: {a: {to: out, key: [x, @xx]}}": "unknown column 'xx'; did you mean 'x'?",
@@ -581,10 +581,10 @@ SECTIONS = {
         "list it, select others in a stage, or say on_new_column: evolve or discard_column"
     ),
     "outputs: {a: {to: out.csv, format: csv, @contract: {on_new_column: evolve}}}": (
-        "without columns, a contract is about the commit before, and this is one csv file; add columns, or remove format"
+        "a contract without columns is about the previous commit, and this is one csv file; add columns, or remove format"
     ),
     "outputs: {a: {to: out, @contract: {columns: {x: Int64}, on_new_column: discard_column}}}": (
-        "by it the rows have to change, and 'a' is a source; put a stage between, or change the source's contract"
+        "the contract changes the rows, and 'a' is a source; put a stage between, or change the source's contract"
     ),
     # parameters
     "params: {@p: 5}": "parameter 'p' must be a mapping, not 5; write p: {type: …}",
@@ -597,7 +597,7 @@ SECTIONS = {
     "params: {p: {type: string, @default: 5}}": "the default of parameter 'p': 5 is not a string such as \"5\"",
     "params: {@p: {type: integer}}": "parameter 'p' has no value; pass it (--param p=…), or give it a default",
     "params: {@now: {type: date, default: 2013-01-01}}": (
-        "the parameter 'now' is the time of the run already; give yours another name"
+        "the parameter 'now' is always the time of the run; give yours another name"
     ),
     "params: {@'p q': {type: date}}": "'p q' is not a name; use letters, digits and underscores, such as 'p_q'",
     # the document
@@ -657,7 +657,7 @@ TEXTS = {
         "not YAML: a second document starts here; write one definition per file",
     ),
     "control character": ("a: 'ü@\x07'", "not YAML: character U+0007 is not allowed; remove it"),
-    "key twice": ("version: 1\nname: p\n@name: q\n", "'name' stands twice in one mapping; remove one of them"),
+    "key twice": ("version: 1\nname: p\n@name: q\n", "'name' is listed twice in one mapping; remove one of them"),
     "list as key": ("version: 1\n? @[a, b]\n: c\n", "a key must be plain text; write name: value"),
     "python tag": ("a: @!!python/object:os.system p", "YAML tag '!!python/object:os.system' is not allowed here; write a plain value"),
     "own tag": ("a: @!secret p", "YAML tag '!secret' is not allowed here; write a plain value"),
@@ -693,7 +693,7 @@ JSON = {
     "single quotes": ("{@'version': 1}", "not JSON: expecting property name enclosed in double quotes"),
     "empty": ("@", "not JSON: expecting value"),
     "endless number": ('@{"a": ' + "9" * 5_000 + "}", "not JSON: a number has too many digits"),
-    "key twice": ('{"a": 1,\n\t"b": {"c": 1, @"c": 2}}', "'c' stands twice in one mapping; remove one of them"),
+    "key twice": ('{"a": 1,\n\t"b": {"c": 1, @"c": 2}}', "'c' is listed twice in one mapping; remove one of them"),
     "wrong type": (
         '{"version": 1, "name": "p", "sources": {}, "outputs": {},\n\t\t@"stages": []}',
         "'stages' must be a mapping, not a list; write name: {…}",
@@ -825,7 +825,7 @@ def test_ten_mistakes_in_one_file_are_ten_messages_in_its_order(folder: Path) ->
         "'low' cannot be compared with column 'x', which is Int64; write a value of that type",
         "unknown column 'tt'; did you mean 't'?",
         "unknown column 'ff' of 'five'; did you mean 'f'?",
-        "Float64 column 'f' cannot name folders; partition by text, whole numbers, booleans, dates or datetimes",
+        "Float64 column 'f' cannot be a partition column; partition by text, whole numbers, booleans, dates or datetimes",
         "unknown stage 'seven'; known stages: a, b, five, four, one, six, three, two",
     )
 

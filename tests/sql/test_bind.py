@@ -586,7 +586,7 @@ def test_what_a_query_calls_like_the_column_that_it_is_ordered_by_is_refused(tex
     with pytest.raises(SqlError) as raised:
         query(text, ORDERED)
     assert str(raised.value) == (
-        f"ORDER BY {by} would go by what the query calls {name!r}, and not by the column; give one of them another name"
+        f"ORDER BY {by} would sort by the alias {name!r}, and not by the column; give one of them another name"
     )
     assert raised.value.place is not None
     if by != name:
@@ -692,8 +692,8 @@ def test_tests_of_one_word_may_be_names() -> None:
     ("text", "message"),
     [
         # a condition that would be the first half of what was meant
-        ("x > 1 s", "'s' at the end would only be a name; write an operator in front of it, or leave it out"),
-        ("x AS y", "'y' at the end would only be a name"),
+        ("x > 1 s", "'s' at the end would be read as an alias; write an operator in front of it, or leave it out"),
+        ("x AS y", "'y' at the end would be read as an alias"),
         ("log(2, x)", "databases differ on which argument of log() is the base; write ln(x) / ln(base), log2(x) or log10(x)"),
         ("Log ( x , 10 )", "databases differ on"),
     ],
@@ -769,7 +769,7 @@ def test_clocks_are_refused(clock: str, written: str) -> None:
 @pytest.mark.parametrize("written", ["{}('x')", "{} ('x')", "{}/* */('x')", "\"{}\"('x')", "coalesce({} ('x'), 1)"])
 @pytest.mark.parametrize("reader", ["read_csv", "READ_parquet", "scan_ipc", "read_something_new"])
 def test_readers_are_refused(reader: str, written: str) -> None:
-    assert "would read a file behind the plan; declare it as a source" in refused(written.format(reader))
+    assert "would read a file unseen by the plan; declare it as a source" in refused(written.format(reader))
 
 
 def test_columns_may_be_called_like_clocks_and_readers() -> None:

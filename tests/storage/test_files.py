@@ -180,8 +180,8 @@ def test_files_are_looked_at_from_their_folder_where_the_system_can(
 def test_a_link_that_leads_nowhere_is_told(tmp_path: Path, leads: str, pattern: str) -> None:
     put(str(tmp_path), "d/a.csv", "d/c.csv")
     os.symlink(leads, tmp_path / "d" / "b.csv")
-    fix = "deliver the file that it leads to, or remove the link"
-    with pytest.raises(SourceError, match=f"{tmp_path}/d/b.csv: is a link that leads nowhere; {fix}"):
+    fix = "deliver that file, or remove the link"
+    with pytest.raises(SourceError, match=f"{tmp_path}/d/b.csv: is a link to a file that does not exist; {fix}"):
         expand([f"{tmp_path}/{pattern}"], endings=CSV)
     assert FileInfo(f"{tmp_path}/d/b.csv", None) in files_at(named([f"{tmp_path}/d/*.csv"]) or ())
 
@@ -322,7 +322,7 @@ def test_a_file_on_a_web_server_is_asked_for_its_size() -> None:
             (found,) = expand([f"{base}/a.csv"])
             assert (found.uri, found.size, found.stamp) == (f"{base}/a.csv", 4, '"v1"')
             with pytest.raises(
-                SourceError, match="gone.csv: cannot be listed: .*404.*; check path, rights and network"
+                SourceError, match="gone.csv: cannot be listed: .*404.*; check the path, permissions and network"
             ):
                 expand([f"{base}/gone.csv"])
         finally:
@@ -359,7 +359,7 @@ def test_an_unreadable_folder_is_not_taken_for_an_empty_one(tmp_path: Path) -> N
         told = run_unprivileged(UNREADABLE, str(tmp_path), *patterns)
     finally:
         os.chmod(tmp_path / "top" / "b", 0o755)
-    refused = f"{tmp_path}/top/b: cannot be listed: Permission denied; check path, rights and network"
+    refused = f"{tmp_path}/top/b: cannot be listed: Permission denied; check the path, permissions and network"
     assert told[0] == "found 1"
     assert told[1:5] == [refused] * 4
     assert told[5] == refused.replace("top/b:", "top/b/2.csv:")

@@ -130,7 +130,7 @@ def test_a_disk_that_refuses_is_named(tmp_path: Path, monkeypatch: pytest.Monkey
         raise OSError(5, "Input/output error")
 
     monkeypatch.setattr(os, "fdatasync", refuse)
-    with pytest.raises(StorageError, match="the disk does not take it: Input/output error") as error:
+    with pytest.raises(StorageError, match="the disk cannot be written to: Input/output error") as error:
         DatasetSink(str(tmp_path), "r-001").write(ROWS)
     assert error.value.uri == f"{tmp_path}/r-001-00000.parquet"
 

@@ -69,7 +69,7 @@ def test_what_cannot_be_read_says_what_it_is(tmp_path: Path, monkeypatch: pytest
     local = NumberedFiles(str(tmp_path), what="the log")
     monkeypatch.setattr(os, "listdir", refuse)
     with pytest.raises(
-        StorageError, match="the log cannot be read: Permission denied; check rights and network"
+        StorageError, match="the log cannot be read: Permission denied; check permissions and network"
     ) as caught:
         local.numbers()
     assert caught.value.uri == str(tmp_path)
@@ -101,7 +101,7 @@ def test_whatever_a_client_raises_is_told_of_the_folder(monkeypatch: pytest.Monk
 
     for name in ("ls", "cat_file"):
         monkeypatch.setattr(type(files._fs), name, broken)
-    said = r"^memory://unreachable: the log cannot be read: Could not connect to the endpoint URL; check rights and network$"
+    said = r"^memory://unreachable: the log cannot be read: Could not connect to the endpoint URL; check permissions and network$"
     with pytest.raises(StorageError, match=said):
         files.numbers()
     with pytest.raises(StorageError, match=said):

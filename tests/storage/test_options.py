@@ -219,6 +219,6 @@ def test_secrets_that_polars_would_not_send_are_refused(
     with pytest.raises(SourceError) as caught:
         pipe.build().compile()
     assert str(caught.value) == (
-        f"https://host/a.csv: source 's': {what} are not sent along when Polars reads from the web; "
+        f"https://host/a.csv: source 's': {what} are not sent when Polars reads from the web; "
         'write simplecache::https://host/a.csv, with storage_options: {https: {headers: {Authorization: "${AUTH}"}}}'
     )

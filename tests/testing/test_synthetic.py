@@ -126,9 +126,9 @@ def test_a_million_bad_rows_of_a_million() -> None:
     ("arguments", "message"),
     [
         ({"bad": {"not_null:mail": 1}}, "unknown rule 'not_null:mail'; did you mean 'not_null:email'?"),
-        ({"bad": {"not_null:email": -1}}, "-1 is no number of rows for not_null:email; write 0 or more"),
-        ({"bad": {"not_null:email": True}}, "True is no number of rows for not_null:email; write 0 or more"),
-        ({"bad": {"not_null:email": 0.5}}, "0.5 is no number of rows for not_null:email; write 0 or more"),
+        ({"bad": {"not_null:email": -1}}, "-1 is not a number of rows for not_null:email; write 0 or more"),
+        ({"bad": {"not_null:email": True}}, "True is not a number of rows for not_null:email; write 0 or more"),
+        ({"bad": {"not_null:email": 0.5}}, "0.5 is not a number of rows for not_null:email; write 0 or more"),
         (
             {"bad": {"unique:order_id": 1}},
             "one row alone does not repeat a key; write 0, or 2 and more for unique:order_id",

@@ -129,15 +129,15 @@ LENGTH = "write one such as 15m, 1h, 1d, 1w, 1mo, 1q or 1y"
 @pytest.mark.parametrize(
     ("more", "said"),
     [
-        ({"gap": "0s"}, "session.gap: 0s is no length of time; write one above zero, such as 30m"),
-        ({"gap": "-1h"}, "session.gap: -1h is no length of time; write one above zero, such as 30m"),
-        ({"max_length": "0h"}, "session.max_length: 0h is no length of time; write one above zero, such as 30m"),
-        ({"gap": "soon"}, f"session.gap: 'soon' is not a length of time; {LENGTH}"),
+        ({"gap": "0s"}, "session.gap: 0s is not a duration; write one above zero, such as 30m"),
+        ({"gap": "-1h"}, "session.gap: -1h is not a duration; write one above zero, such as 30m"),
+        ({"max_length": "0h"}, "session.max_length: 0h is not a duration; write one above zero, such as 30m"),
+        ({"gap": "soon"}, f"session.gap: 'soon' is not a duration; {LENGTH}"),
         ({"gap": "99999999999h"}, "session.gap: 99999999999h is longer than 30,000 years; write a shorter one"),
-        ({"gap": "1mo"}, "session.gap: 1mo has months, which are not all as long; write it in days or hours"),
+        ({"gap": "1mo"}, "session.gap: 1mo has months, which differ in length; write it in days or hours"),
         ({"time": "d"}, "session.gap: 1h is finer than what Date tells apart; write a longer one"),
         ({"time": "tt"}, "session.time: unknown column 'tt'; did you mean 't'?"),
-        ({"time": "s"}, "session.time: column 's' is String, which is no time; name a column of dates or datetimes, or cast it first"),
+        ({"time": "s"}, "session.time: column 's' is String, which is not a date or time; name a column of dates or datetimes, or cast it first"),
         ({"by": "session_end"}, "session.by[0]: sessions have a column 'session_end' of their own; rename it first"),
         (
             {"aggregate": {"session_start": "count(*)"}},

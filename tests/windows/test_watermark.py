@@ -144,9 +144,9 @@ def test_keys_tell_null_from_text() -> None:
 @pytest.mark.parametrize(
     ("text", "what"),
     [
-        ("soon", "'soon' is not a length of time"),
+        ("soon", "'soon' is not a duration"),
         ("1mo", "1mo has months, which have no fixed length"),
-        ("-1h", "-1h is less than nothing"),
+        ("-1h", "-1h is negative"),
         ("11000000d", "11000000d is longer than 30,000 years"),
     ],
 )

@@ -29,16 +29,16 @@ def check_rows(operation: Python, table: Table, scope: Scope, lowered: pl.LazyFr
     against = _against(found)
     if against:
         what = f"{name} does not treat each row by itself: {against}"
-        raise scope.fault(what, "remove incremental, or leave that to another step", "incremental")
+        raise scope.fault(what, "remove incremental, or do that in another step", "incremental")
     there = carrying.collect_schema()
     if there.get(UNIT) != pl.UInt64 or (not found.opaque and found.kept.get(UNIT) != UNIT):
-        what = f"{name} does not leave columns that it does not know as they are, so rows cannot be told apart by file"
+        what = f"{name} does not keep columns that it does not know, so its rows cannot be traced to their files"
         raise scope.fault(what, "add columns with with_columns, and remove them with drop", "incremental")
     if {n: t for n, t in there.items() if n != UNIT} != dict(schema):
-        what = f"{name} gives other columns where rows carry one more"
+        what = f"{name} returns other columns when its input has one more column"
         raise scope.fault(what, "name the columns that it works on", "incremental")
     if not found.opaque and _reads_unit(plan):
-        what = f"{name} works on columns that it does not know: it takes them by type, by pattern, or all of them"
+        what = f"{name} also works on columns that lazypipe adds: it selects them by type, by pattern, or all of them"
         raise scope.fault(what, "name the columns that it works on", "incremental")
 
 

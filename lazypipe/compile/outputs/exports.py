@@ -28,8 +28,8 @@ def check_exports(pipeline: Pipeline, nodes: Mapping[str, Node], faults: list[Fa
         lacks = FORMATS[output.format].lacks
         for column, dtype in nodes[output.stage].schema.items():
             if any(isinstance(part, lacks) for part in parts(dtype)):
-                what = f"{output.format} has no way to write column {column!r}, which is {dtype_name(dtype)}"
-                fix = "make text or numbers of it in the stage, drop it, or write parquet or ipc"
+                what = f"{output.format} cannot hold column {column!r}, which is {dtype_name(dtype)}"
+                fix = "convert it to text or numbers in the stage, drop it, or write parquet or ipc"
                 faults.append(Fault(what, fix, ("outputs", name, "format")))
 
 
@@ -37,7 +37,5 @@ def _hollow(output: str, schema: Mapping[str, pl.DataType]) -> Iterator[Fault]:
     """Yield the columns that Parquet has no way to write, as nothing would stand in it for their rows."""
     for column, dtype in schema.items():
         if is_hollow(dtype):
-            what = (
-                f"Parquet has no way to write column {column!r}, which is {dtype_name(dtype)}: a struct without fields"
-            )
+            what = f"Parquet cannot hold column {column!r}, which is {dtype_name(dtype)}: a struct without fields"
             yield Fault(what, "drop it in the stage, or give it a field", ("outputs", output))

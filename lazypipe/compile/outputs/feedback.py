@@ -23,7 +23,7 @@ def check_feedback(outputs: Mapping[str, Output], nodes: Mapping[str, Node], fau
             form = FORMATS.get(source.reader.format)
             if form is not None and would_find(output, source.patterns, form.endings):
                 what = f"source {source.name!r} would read the files of output {name!r}, and add them again in each run"
-                fix = "write them elsewhere, or say more closely in uri which files are meant"
+                fix = "write the output elsewhere, or narrow the pattern in uri"
                 if any(p.rstrip("/") == output.to.rstrip("/") for p in source.patterns):
                     fix = f"read {output.stage!r} instead, or make the output in a definition of its own: lazypipe run takes several, in order"
                 faults.append(Fault(what, fix, ("outputs", name, "to")))

@@ -112,14 +112,14 @@ def _options(output: Output, at: Path) -> list[Fault]:
             Fault("changes needs a key", "add key: the columns that identify a row", (*at, "changes")),
         )
     if output.changes and mode in ("snapshot", "delete"):
-        what = f"changes says nothing with mode: {mode}"
+        what = f"changes has no meaning with mode: {mode}"
         fix = "ask for it at the output that writes the rows" if mode == "delete" else "compare snapshots with lp.diff"
         found.append(Fault(what, fix, (*at, "changes")))
     if mode == "replace_partitions" and not output.partition_by:
         fix = "add partition_by: the columns whose values are replaced as one"
         found.append(Fault("mode: replace_partitions needs partitions", fix, (*at, "mode")))
     if mode == "delete" and output.partition_by:
-        what = "partition_by is for rows that are written, and mode: delete only removes some"
+        what = "partition_by is for rows that are written, and mode: delete only removes rows"
         found.append(Fault(what, "remove partition_by", (*at, "partition_by")))
     if output.order_by and output.event_time and mode == "upsert":
         what = "order_by and event_time both say which row is the latest"
@@ -128,7 +128,7 @@ def _options(output: Output, at: Path) -> list[Fault]:
         what = "deletes: close ends versions at the time of the run, and event_time gives them times of their own"
         found.append(Fault(what, "remove one of them", (*at, "deletes")))
     if output.contract and mode in ("delete", "scd2", "snapshot", "replace_partitions"):
-        what = f"a contract holds for what a stage gives, and mode: {mode} makes something else of it"
+        what = f"a contract is about the rows of a stage, and mode: {mode} makes something else of it"
         found.append(Fault(what, "remove contract, or put rules at the stage's gate", (*at, "contract")))
     return found
 

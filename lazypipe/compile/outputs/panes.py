@@ -114,14 +114,14 @@ def _faults(output: Output, panes: Panes, nodes: Mapping[str, Node], at: Path) -
         ]
     if output.mode not in _MODES:
         fix = "remove one of them; panes are for mode: replace, upsert or replace_partitions"
-        return [Fault(f"panes say nothing with mode: {output.mode}", fix, at)]
+        return [Fault(f"panes have no meaning with mode: {output.mode}", fix, at)]
     if not output.key:
         return [Fault("panes need a key", "add key: the columns of a window's group, and window_start", at)]
     if output.stage not in nodes:
         return []
     of = _Of.find(nodes, output.stage)
     if of is None:
-        what = f"panes are of windows, and {output.stage!r} is made of none"
+        what = f"panes are for windows, and {output.stage!r} is made of none"
         return [Fault(what, "remove panes, or say changes: true", at)]
     return [*_names(output, panes, nodes[output.stage].schema, at), *_windows(output, panes, of, at)]
 
@@ -149,18 +149,18 @@ def _windows(output: Output, panes: Panes, of: _Of, at: Path) -> list[Fault]:
     found = []
     start = of.name_of(of.start)
     if start is not None and not {start, of.name_of(of.end)} & {*output.key}:
-        what = f"the key has no {start!r}, so that all windows of a group would be one"
+        what = f"the key has no {start!r}, so all windows of a group would share one key"
         found.append(Fault(what, f"add {start} to key", (*at[:-1], "key")))
     if panes.timing is not None:
         if of.name_of(of.end) is None:
-            what = f"timing is told by the end of a window, and {output.stage!r} has no {of.end!r} as it was"
+            what = f"timing needs the end of each window, and {output.stage!r} has no {of.end!r} as it was"
             found.append(Fault(what, f"keep {of.end} in the stage, or remove timing", (*at, "timing")))
         if not waited_for(of.nodes, output.stage):
-            what = "timing is told by a watermark, and no source of these rows has one"
+            what = "timing needs a watermark, and no source of these rows has one"
             found.append(Fault(what, "give one event_time and watermark: {delay: …}", (*at, "timing")))
     for column, is_ in of.without_difference(output) if panes.mode == "discard" else ():
         what = f"column {column!r} {is_}, of which there is no difference"
-        fix = "make it of sum and count, leave it out, or say mode: retract, which tells the old row and the new one"
+        fix = "compute it from sum and count, leave it out, or say mode: retract, which publishes the old row and the new one"
         found.append(Fault(what, fix, (*at, "mode")))
     return found
 
@@ -176,7 +176,7 @@ def untimed(segments: Sequence[Segment], nodes: Mapping[str, Node], outputs: Map
         of = _Of.find(nodes, output.stage)
         assert of is not None
         if of.cut[0] not in segment.nodes:
-            what = f"timing is told by the commits of the output that makes the windows, and {of.cut[0]!r} is made elsewhere"
+            what = f"timing is known only to the output that makes the windows, and {of.cut[0]!r} is made elsewhere"
             fix = "ask for it there, or make the windows for this output alone"
             faults.append(Fault(what, fix, ("outputs", str(segment.output), "panes", "timing")))
     return faults

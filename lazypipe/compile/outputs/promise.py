@@ -42,7 +42,7 @@ def promised(
         faults.append(fault)
         return None
     if output.format != "dataset" and not contract.columns:
-        what = f"without columns, a contract is about the commit before, and this is one {output.format} file"
+        what = f"a contract without columns is about the previous commit, and this is one {output.format} file"
         faults.append(Fault(what, "add columns, or remove format", at))
         return None
     broken: list[Fault] = []
@@ -124,13 +124,13 @@ class _Promise:
     def refuse_new(self, column: str) -> Fault:
         declared = bool(self.contract.columns)
         what = f"{self.output.stage!r} has a column {column!r} that " + (
-            "the contract does not list" if declared else "the commit before has not"
+            "the contract does not list" if declared else "the previous commit lacks"
         )
         fix = "list it, select others in a stage" if declared else "select others in a stage"
         return Fault(what, f"{fix}, or say on_new_column: evolve or discard_column", self.path("", "on_new_column"))
 
     def where(self, column: str) -> str:
-        return "the contract" if column in self.contract.columns else "the commit before"
+        return "the contract" if column in self.contract.columns else "the previous commit"
 
     def path(self, column: str, word: str) -> Path:
         """Return the place that a mistake is about: the column, if it is declared, or else the word that refuses it."""

@@ -189,7 +189,7 @@ def _shaped(
     inside, keys = contract.for_folders(keys, (*at, "contract"))
     columns = bound.columns(snapshot)
     if snapshot.logged is None and (own := [n for n in (FILE_COLUMN, UNIT) for _, names in columns if n in names]):
-        raise Fault(f"the files have a column {own[0]!r}, a name that is lazypipe's own", BY_LOG, (*at, "uri"))
+        raise Fault(f"the files have a column {own[0]!r}, which is reserved for lazypipe", BY_LOG, (*at, "uri"))
     try:
         if bound.reader.format == "csv":
             _check_headers(columns, bound.reader, {*contract.columns, *contract.aliases}, (*at, "uri"))
@@ -228,7 +228,7 @@ def _refuse_of_others(source: Source, form: str, patterns: Sequence[str], at: Pa
     if form not in TEXT_FORMATS and source.read:
         fix = "remove read"
         if source.format is None and all(format_of(p) is None for p in patterns):
-            fix = "say format: csv or ndjson, for the name of the source does not tell, or remove read"
+            fix = "add format: csv or ndjson, since the source's name does not tell, or remove read"
         raise Fault(f"read is for text files, and this is {form}", fix, (*at, "read"))
     for option in ("decimal_comma", "thousands") if form != "csv" else ():
         if option in source.read:
@@ -319,7 +319,7 @@ def expand_env(value: Any, env: Mapping[str, str], at: Path) -> tuple[Any, tuple
         name = str(error.args[0])
         raise Fault(f"environment variable {name} is not set", f"set it: export {name}=…", at) from None
     if isinstance(found, str) and "\0" in found:
-        raise Fault("no file has a zero byte in its name", "take it out", at)
+        raise Fault("a file name cannot contain a zero byte", "take it out", at)
     return found, used
 
 

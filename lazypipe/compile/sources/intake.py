@@ -65,9 +65,7 @@ def read_intake(source: Source, form: str, at: Path) -> Intake:
         _refuse_for_whole(source, form, at)
     if source.on_partial and not source.expect:
         fix = "add expect, such as expect: {marker: _SUCCESS}"
-        raise Fault(
-            "on_partial is about a delivery that is not whole, and nothing is expected", fix, (*at, "on_partial")
-        )
+        raise Fault("on_partial is for incomplete deliveries, and nothing is expected", fix, (*at, "on_partial"))
     given = {k: v for k in ("detect", "on_removed", "on_modified", "on_partial") if (v := getattr(source, k))}
     return Intake(**given, settle=_settle(source.settle, at), expect=_expect(source.expect, (*at, "expect")))
 
@@ -100,7 +98,7 @@ def _settle(written: str | None, at: Path) -> timedelta:
     except ValueError as error:
         raise Fault(f"settle: {error}", None, (*at, "settle")) from None
     if found < timedelta(0):
-        raise Fault(f"settle: {written!r} is less than nothing", "write a duration such as 5m", (*at, "settle"))
+        raise Fault(f"settle: {written!r} is negative", "write a duration such as 5m", (*at, "settle"))
     return found
 
 

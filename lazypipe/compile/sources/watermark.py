@@ -84,20 +84,20 @@ def _check_way(found: Watermark, written: Any, source: Source, form: str, at: Pa
     here = (*at, "watermark")
     ways = [n for n in ("column", "marker", "commit") if written.get(n)]
     if len(ways) > 1:
-        what = f"{ways[0]} and {ways[1]} both say how far the source is"
+        what = f"{ways[0]} and {ways[1]} both set the watermark"
         raise Fault(what, "keep one of them", (*here, ways[1]))
     if found.commit and form != "dataset":
         what = f"commit is for datasets that lazypipe writes, and this is {form}"
         raise Fault(what, "remove commit: the watermark advances file by file then", (*here, "commit"))
     for name in ("order", "by", "as", "tolerance") if not found.tells_rows else ():
         if name in written:
-            what = f"{name} is for watermarks that rows come under, and {ways[0]} says this one beside them"
+            what = f"{name} is for watermarks that each row carries, and {ways[0]} sets it for the source as a whole"
             raise Fault(what, f"remove {name}, or {ways[0]}", (*here, name))
     if source.on_bad_time and not found.tells_rows:
-        what = f"on_bad_time needs to know when rows came, and {ways[0]} says how far the source is beside them"
+        what = f"on_bad_time needs to know when each row arrived, and {ways[0]} sets the watermark without saying that"
         raise Fault(what, f"remove on_bad_time, or {ways[0]}", (*at, "on_bad_time"))
     if "heartbeat" in written and not (found.by_files and "column" not in written):
-        what = f"a heartbeat moves watermarks that advance by event times, and {ways[0]} says this one"
+        what = f"a heartbeat advances watermarks that follow event times, and {ways[0]} sets this one"
         raise Fault(what, f"remove heartbeat, or {ways[0]}", (*here, "heartbeat"))
 
 
@@ -115,7 +115,7 @@ def _check(found: Watermark, written: Any, schema: pl.Schema, form: str, here: P
                 raise Fault(what, f"remove {name}, or column", (*here, name))
         time, other = schema[found.time], schema[found.column]
         if not isinstance(other, pl.Date | pl.Datetime):
-            what = f"column {found.column!r} is {dtype_name(other)}, which is no time"
+            what = f"column {found.column!r} is {dtype_name(other)}, which is not a date or time"
             raise Fault(what, "name a column of dates or datetimes", (*here, "column"))
         if (getattr(time, "time_zone", None) is None) != (getattr(other, "time_zone", None) is None):
             what = (
@@ -123,14 +123,14 @@ def _check(found: Watermark, written: Any, schema: pl.Schema, form: str, here: P
             )
             raise Fault(what, "both need a time zone, or neither", (*here, "column"))
     elif form == "delta":
-        what = "the files of a Delta table have no order: whoever compacts it puts rows of many times together"
-        raise Fault(what, "name a column that says when rows came: watermark: {column: …}", here)
+        what = "the files of a Delta table have no order: compaction puts rows of many times into one file"
+        raise Fault(what, "name a column with each row's arrival time: watermark: {column: …}", here)
     elif form == "dataset":
-        what = "the files of a dataset have no order: a run may write what came in many of them at once"
-        fix = "take what its commits say, watermark: {commit: true}, or name a column that says when rows came: {column: …}"
+        what = "the files of a dataset have no order: one run may write the rows of many deliveries"
+        fix = "use its commits, watermark: {commit: true}, or a column with each row's arrival time: {column: …}"
         raise Fault(what, fix, here)
     elif found.by is not None and (schema[found.by].is_nested() or schema[found.by].is_float()):
-        what = f"column {found.by!r} is {dtype_name(schema[found.by])}, which tells no partitions apart"
+        what = f"column {found.by!r} is {dtype_name(schema[found.by])}, which cannot tell partitions apart"
         raise Fault(what, "name one of text or whole numbers", (*here, "by"))
 
 
@@ -141,7 +141,7 @@ def _duration(written: Any, name: str, here: Path) -> int:
     except ValueError as error:
         raise Fault(f"{name}: {error}", None, (*here, name)) from None
     if found < timedelta(0):
-        raise Fault(f"{name}: {written[name]!r} is less than nothing", "write a duration such as 5m", (*here, name))
+        raise Fault(f"{name}: {written[name]!r} is negative", "write a duration such as 5m", (*here, name))
     return found // _MICROSECOND
 
 

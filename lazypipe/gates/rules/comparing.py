@@ -123,9 +123,9 @@ class SumEquals(Rule):
         """Check that the numbers are numbers."""
         super().__post_init__()
         if not _is_finite(self.tolerance) or self.tolerance < 0:
-            raise Fault(f"{self.tolerance!r} is no tolerance", "write a number, zero or more", ("tolerance",))
+            raise Fault(f"{self.tolerance!r} is not a tolerance", "write a number, zero or more", ("tolerance",))
         if not isinstance(self.total, str) and not _is_finite(self.total):
-            raise Fault(f"{self.total!r} is no total", "write a column or a number", ("total",))
+            raise Fault(f"{self.total!r} is not a total", "write a column or a number", ("total",))
 
     def checks(self, schema: pl.Schema, scope: Scope) -> Sequence[Check]:
         """One check: the sum differs."""

@@ -122,9 +122,11 @@ class KlDivergence(GroupedRule):
         assert named is not None
         if len(self.weights) != len(named) + more:
             what = f"{len(named)} {'edges part' if more else 'values have'} {len(named) + more} weights, not {len(self.weights)}"
-            raise Fault(what, "write a weight for each value, or for each bin and those beyond the edges", ("weights",))
+            raise Fault(
+                what, "write a weight for each value, or for each bin, including the two beyond the edges", ("weights",)
+            )
         if any(isinstance(edge, float) and math.isnan(edge) for edge in self.bins or ()):
-            raise Fault("NaN is no edge", "write a number", ("bins",))
+            raise Fault("NaN is not an edge", "write a number", ("bins",))
         if not (all(0 <= w < math.inf for w in self.weights) and sum(self.weights) > 0):
             raise Fault("weights are parts of something", "write numbers from 0, some of them above it", ("weights",))
         if not self.max >= 0:
@@ -160,7 +162,7 @@ class KlDivergence(GroupedRule):
             namable(self.column, schema, scope)
             wanted = typed(self.values, schema[self.column], scope, "values", said)
             if wanted.n_unique() < len(wanted):
-                raise scope.fault("a value stands twice in values", "name each value once", "values")
+                raise scope.fault("a value is listed twice in values", "name each value once", "values")
             return pl.col(self.column), [literal(wanted[i : i + 1]) for i in range(len(wanted))]
         assert self.bins is not None
         column, dtype = fitting(self.column, schema, scope, ORDERED, "column")

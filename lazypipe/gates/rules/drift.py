@@ -124,7 +124,7 @@ class Ks(GroupedRule):
         for name in ("max", "p_value"):
             value = getattr(self, name)
             if value is not None and not 0 <= value <= 1:
-                raise Fault(f"{name} {value} is no fraction", "write a number from 0 to 1", (name,))
+                raise Fault(f"{name} {value} is not a fraction", "write a number from 0 to 1", (name,))
 
     def checks(self, schema: pl.Schema, scope: Scope) -> Sequence[Check]:
         """One check: too different."""
@@ -291,8 +291,8 @@ class ZScore(FrameRule):
         if self.min_runs < 2:
             raise Fault(f"{self.min_runs} runs have no deviation", "write 2 or more, such as 3", ("min_runs",))
         if self.runs < self.min_runs:
-            what = f"of {self.runs} runs there are never {self.min_runs}"
-            raise Fault(what, "write runs as great as min_runs", ("runs",))
+            what = f"runs {self.runs} is less than min_runs {self.min_runs}"
+            raise Fault(what, "write a runs of at least min_runs", ("runs",))
 
     def checks(self, schema: pl.Schema, scope: Scope) -> Sequence[Check]:
         """One check: too far from what was measured before."""
@@ -325,9 +325,7 @@ class ZScore(FrameRule):
         if dtype == pl.Null:
             return figures.nothing()
         if not dtype.is_numeric():
-            what = (
-                f"column {column!r} is {dtype_name(dtype)}, of which no {self.metric} can be held against earlier runs"
-            )
+            what = f"column {column!r} is {dtype_name(dtype)}, whose {self.metric} cannot be compared with earlier runs"
             raise scope.fault(what, "name a column of numbers", "column")
         match self.metric:
             case "mean":

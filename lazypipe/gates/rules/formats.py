@@ -86,7 +86,7 @@ def _mod97(column: pl.Expr) -> pl.Expr:
 
 
 def _pairs(column: pl.Expr, count: int) -> list[pl.Expr]:
-    """Return a number's digits, two by two from the right; null for what is no number."""
+    """Return a number's digits, two by two from the right; null for what is not a number."""
     number = column.cast(pl.UInt64, strict=False)
     return [((number // 100**i) % 100).cast(pl.UInt16) for i in range(count)]
 

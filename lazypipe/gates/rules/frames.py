@@ -322,7 +322,7 @@ class Proportion(GroupedRule):
         pair = (self.column is not None, self.value is not None)
         if pair != (True, True) if self.condition is None else any(pair):
             fix = "give column and value, or a condition"
-            raise Fault("it must be said what is counted, and once", fix, ("condition",))
+            raise Fault("proportion must count exactly one thing", fix, ("condition",))
 
     def checks(self, schema: pl.Schema, scope: Scope) -> Sequence[Check]:
         """One check: too small or too large a part."""

@@ -170,4 +170,4 @@ def distinct_names(columns: Sequence[str], scope: Scope, argument: str) -> None:
     """Raise Fault where a column is named twice."""
     for name, times in Counter(columns).items():
         if times > 1:
-            raise scope.fault(f"{name!r} stands twice in {argument}", "name each column once", argument)
+            raise scope.fault(f"{name!r} is listed twice in {argument}", "name each column once", argument)

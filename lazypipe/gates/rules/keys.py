@@ -148,14 +148,14 @@ class Cardinality(Rule):
         super().__post_init__()
         _referenced(self)
         if (self.is_ is None) is (self.min is None and self.max is None):
-            what = "cardinality needs a bound" if self.is_ is None else "is says min and max already"
+            what = "cardinality needs a bound" if self.is_ is None else "'is' already sets min and max"
             raise Fault(what, "give is, or min and max", ("is" if self.is_ else "references",))
         if self.is_ not in (None, "1:1", "1:m", "m:1", "m:m"):
             raise Fault(f"unknown cardinality {self.is_!r}", "write 1:1, 1:m, m:1 or m:m", ("is",))
         if self.max is None and self.min == 0:
-            raise Fault("any number is at least 0", "give max too, or another min", ("min",))
+            raise Fault("min: 0 allows any number", "give max too, or another min", ("min",))
         if self.max is not None and (self.min or 0) > self.max:
-            raise Fault(f"min {self.min} is greater than max {self.max}", "exchange them", ("min",))
+            raise Fault(f"min {self.min} is greater than max {self.max}", "swap them", ("min",))
 
     def frames(self) -> Mapping[str, str]:
         """Return the frame that is looked up."""
@@ -200,7 +200,7 @@ def _referenced(rule: ForeignKey | Cardinality) -> tuple[tuple[str, ...], str, t
             raise Fault(f"unknown argument {name!r} of references", fix, ("references", name))
     to = written.get("to")
     if not isinstance(to, str) or not to:
-        what = "references needs a frame" if to is None else f"{to!r} is no name of a frame"
+        what = "references needs a frame" if to is None else f"{to!r} is not the name of a frame"
         raise Fault(what, "write to: and a source, a stage or a URI", ("references",))
     if "column" in written and "columns" in written:
         raise Fault("column and columns say the same", "give one of them", ("references", "column"))
@@ -208,8 +208,8 @@ def _referenced(rule: ForeignKey | Cardinality) -> tuple[tuple[str, ...], str, t
     found = written.get(argument, here)
     there = (found,) if isinstance(found, str) else found
     if not isinstance(there, list | tuple) or not all(isinstance(c, str) and c for c in there):
-        raise Fault(f"{found!r} is no list of columns", "write names of columns", ("references", argument))
+        raise Fault(f"{found!r} is not a list of columns", "write names of columns", ("references", argument))
     if len(there) != len(here):
         what = f"{len(here)} columns here cannot be compared with {len(there)} there"
-        raise Fault(what, "name as many there as here, in their order", ("references", argument))
+        raise Fault(what, "name the same number there as here, in the same order", ("references", argument))
     return here, to, tuple(there)

@@ -66,7 +66,7 @@ class Parseable(Rule):
         elif self.as_ in ("integer", "boolean"):
             raise Fault(f"there is no format of {self.as_}s", "remove it", ("format",))
         elif not _is_format(self.format, _STAMPS[self.as_]):
-            what = f"{self.format!r} is no format of a {self.as_}"
+            what = f"{self.format!r} is not a format of a {self.as_}"
             raise Fault(what, "write one such as %d.%m.%Y, %d.%m.%Y %H:%M or %H:%M:%S", ("format",))
 
     def checks(self, schema: pl.Schema, scope: Scope) -> Sequence[Check]:

@@ -137,10 +137,10 @@ class LengthBetween(Rule):
         for argument in ("min", "max"):
             value = getattr(self, argument)
             if value is not None and (type(value) is not int or not 0 <= value < 2**32):
-                raise Fault(f"{value!r} is no length", "write a whole number, zero or more", (argument,))
+                raise Fault(f"{value!r} is not a length", "write a whole number, zero or more", (argument,))
         if self.min is not None and self.max is not None and self.min > self.max:
             what = f"min {self.min} is greater than max {self.max}"
-            raise Fault(what, "no row could pass; exchange them", ("min",))
+            raise Fault(what, "no row could pass; swap them", ("min",))
 
     def checks(self, schema: pl.Schema, scope: Scope) -> Sequence[Check]:
         """One check: shorter or longer."""
@@ -197,7 +197,9 @@ def _found(column: pl.Expr, pattern: str, scope: Scope) -> pl.Expr:
         said = re.search(r"^error: (.*)$", str(error), re.MULTILINE)
         why = said[1] if said else first_line(error).removeprefix("regex error: ")
         fix = "write it as Rust's regex takes it (https://docs.rs/regex), without look-around and back-references"
-        raise scope.fault(f"{pattern!r} is no regular expression: {why.rstrip('.')}", fix, "pattern") from error
+        raise scope.fault(
+            f"{pattern!r} is not a valid regular expression: {why.rstrip('.')}", fix, "pattern"
+        ) from error
     return column.str.contains(pattern)
 
 
@@ -231,7 +233,7 @@ def _tokens(pattern: str, scope: Scope) -> list[object]:
         if literal is None:
             fix = r"write \\ for a backslash itself"
             raise scope.fault(
-                f"the pattern {pattern!r} ends in a backslash, which takes a sign after it", fix, "pattern"
+                f"the pattern {pattern!r} ends in a backslash, which must be followed by a character", fix, "pattern"
             )
         if tokens and isinstance(tokens[-1], str):
             tokens[-1] += literal

@@ -61,7 +61,7 @@ class Freshness(GroupedRule):
         scope.columns([self.column], schema, "column")
         dtype = schema[self.column]
         if dtype not in (pl.Date, pl.Datetime, pl.Null):
-            what = f"column {self.column!r} is {dtype_name(dtype)}, which is no time"
+            what = f"column {self.column!r} is {dtype_name(dtype)}, which is not a date or time"
             raise scope.fault(what, "name a column of dates or datetimes", "column")
         now: datetime = scope.params["now"]
         now = (now if now.tzinfo is None else now.astimezone(UTC)).replace(tzinfo=None)
@@ -127,7 +127,7 @@ class NoGaps(GroupedRule):
 
         first, last = (None if edge is None else step(edge) for edge in (start, end))
         if first is not None and last is not None and pl.select(first > last).item():
-            raise scope.fault(f"start {self.start} is after end {self.end}", "exchange them", "start")
+            raise scope.fault(f"start {self.start} is after end {self.end}", "swap them", "start")
         steps = step(pl.col(self.column)).drop_nulls()
         if first is not None:
             steps = steps.filter(steps >= first)
@@ -147,7 +147,7 @@ class NoGaps(GroupedRule):
             return None
         value = resolved(written, scope, argument)
         if dtype.is_integer() and isinstance(value, float) and not value.is_integer():
-            what = f"{value!r} is no whole number, and column {self.column!r} holds such"
+            what = f"{value!r} is not a whole number, and column {self.column!r} holds whole numbers"
             raise scope.fault(what, "write a whole number", argument)
         return literal(value, dtype, scope, argument, f"column {self.column!r}")
 
@@ -156,7 +156,7 @@ class NoGaps(GroupedRule):
         every = resolved(self.every, scope, "every")
         if dtype.is_integer():
             if isinstance(every, bool) or not isinstance(every, int) or every < 1:
-                what = f"{every!r} is no step of column {self.column!r}, which is {dtype_name(dtype)}"
+                what = f"{every!r} is not a step of column {self.column!r}, which is {dtype_name(dtype)}"
                 raise scope.fault(what, "write a whole number, 1 or more", "every")
             # unsigned numbers would go round below the first one
             return lambda values: values.cast(pl.Int128), every, 0
@@ -168,7 +168,7 @@ class NoGaps(GroupedRule):
             length = timedelta(0)
         if length <= timedelta(0):
             fix = "write one such as 15m, 1h, 1d, 1w, 1mo, 1q or 1y"
-            raise scope.fault(f"{every!r} is no step of time", fix, "every")
+            raise scope.fault(f"{every!r} is not a step of time", fix, "every")
         whole_days = not length % timedelta(days=1)
         per_day = _PER_DAY[dtype.time_unit] if isinstance(dtype, pl.Datetime) else 1
         size, rest = divmod(length // timedelta(microseconds=1) * per_day, _PER_DAY["us"])

@@ -140,7 +140,7 @@ class Between(Rule):
         bounds = Bounds(least, most, self.closed)
         if bounds.crossed:
             what = f"min {self.min} is greater than max {self.max}"
-            raise scope.fault(what, "no row could pass; exchange them", "min")
+            raise scope.fault(what, "no row could pass; swap them", "min")
         if bounds.empty:
             what = f"nothing lies between {self.min} and {self.max} unless both are allowed"
             raise scope.fault(what, "write closed: both, or other bounds", "closed")
@@ -162,7 +162,7 @@ class Between(Rule):
             return None
         value = resolved(value, scope, argument)
         if isinstance(value, float | Decimal) and math.isnan(value):
-            raise scope.fault("NaN is no bound", "write a number", argument)
+            raise scope.fault("NaN is not a bound", "write a number", argument)
         return typed_values([value], dtype, scope, argument, self.column)
 
 

@@ -73,7 +73,7 @@ def explain_failure(
     return StorageError(
         f"cannot be written: {plain_reason(error)}",
         uri=target,
-        fix="nothing was published; mend the cause and run again",
+        fix="nothing was published; fix the cause and run again",
     )
 
 
@@ -142,7 +142,7 @@ def _blame_operation(
             where = origin.locate((*scope.step.path, operation.name))
             said = _conversion(reason(failed), operation)
             what = f"stage {node.name!r}, operation {count} ({operation.name}): {said}"
-            return RunError(str(Problem(what, where)), fix="mend the data or the operation; nothing was published")
+            return RunError(str(Problem(what, where)), fix="fix the data or the operation; nothing was published")
     return rule or RunError(what, fix="nothing was published")
 
 
@@ -172,7 +172,7 @@ def _blame_rule(
         rules = f"rule{'s' if len(checks) > 1 else ''} {', '.join(repr(c.id) for c in checks)}"
         what = f"{section} {node.name!r}, {rules}: {plain(reason(error)).what}"
         where = origin.locate(checks[0].place)
-        return RunError(str(Problem(what, where)), fix="mend the rows or the rule; nothing was published")
+        return RunError(str(Problem(what, where)), fix="fix the rows or the rule; nothing was published")
 
     rows = gated(node.name)
     failed = _runs(rows)

@@ -168,14 +168,14 @@ class Merge:
             return  # all rows are written once more, with the columns of now
         others = [n for n in {**before.schema, **self.schema} if before.schema.get(n) != self.schema.get(n)]
         told = f"in {', '.join(map(repr, others))}" if others else "in its partitions"
-        what = f"output {self.name!r}: its rows have other columns or partitions than the dataset, {told}"
+        what = f"output {self.name!r}: its rows have columns or partitions that differ from the dataset's, {told}"
         # what is not in the partitions that come, and earlier snapshots, a run in full keeps too
         keeps = self.output.mode in ("snapshot", "replace_partitions")
         fix = "write to another place" if keeps else ANEW
         if not others and before.partition_by:
             fix = f"say partition_by: [{', '.join(before.partition_by)}], as the dataset has it, or {fix}"
         if self.output.mode in ("append", "upsert") and others:
-            fix = f"say in its contract what becomes of such columns (on_new_column: evolve), {fix}"
+            fix = f"allow such columns in its contract (on_new_column: evolve), {fix}"
         raise StorageError(what, uri=self.run.plan.redact(self.output.to), fix=fix)
 
     def _grow(self, commit: Commit) -> None:

@@ -257,8 +257,8 @@ class Publication(Part):
             target = uris.join(self.target.uri, file.path)
             fs, path = uris.file_system(target, self.target.dataset.storage_options)
             if not fs.exists(path):
-                what = "a data file of the version in force is gone, and rows of it are to be written once more"
-                fix = "restore it from a backup, or run once in full, which makes the output anew"
+                what = "a data file of the current version is gone, and its rows are needed again"
+                fix = "restore it from a backup, or run once in full, which recomputes the output"
                 raise StorageError(what, uri=self.plan.redact(target), fix=fix)
         assert isinstance(sink, DatasetSink)
         again = replace(sink, prefix=f"{sink.prefix}c")

@@ -104,7 +104,7 @@ class Target:
         latest = self.latest()
         known = (self.plan.held[name], self.schema)
         if latest is not None and all(dict(latest.schema) != dict(k or {}) for k in known):
-            what = f"output {name!r}: its columns are others than when the pipeline was compiled"
+            what = f"output {name!r}: its columns have changed since the pipeline was compiled"
             raise StorageError(what, uri=self.plan.redact(self.uri), fix="compile the pipeline again")
 
     def refuse_gone(self) -> None:

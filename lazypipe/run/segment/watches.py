@@ -131,8 +131,8 @@ class Watches:
         named = zip(found.columns, values, strict=False)
         key = ", ".join(MASKED if name in hidden else str(value) for name, value in named)
         where = self.plan.pipeline.origin.locate((*step.path, step.name))
-        what = f"stage {node.name!r}: join: key ({key}) stands {times} times on a side where validate allows one"
-        return RunError(str(Problem(what, where)), fix="mend the data, or change validate; nothing was published")
+        what = f"stage {node.name!r}: join: key ({key}) occurs {times} times on a side where validate allows one"
+        return RunError(str(Problem(what, where)), fix="fix the data, or change validate; nothing was published")
 
 
 def _may_stop(node: Node, step: Step) -> bool:

@@ -132,8 +132,8 @@ class Whole:
                 where = self.closing.run.plan.pipeline.origin.locate(step.path)
                 deadline = moment(window.end + (self.expectation.deadline or 0))
                 what = (
-                    f"stage {self.node.name!r}: the window from {moment(window.start)} to {moment(window.end)} is not whole, and its "
-                    f"deadline was {deadline}: {', '.join(window.lacks)}"
+                    f"stage {self.node.name!r}: the window from {moment(window.start)} to {moment(window.end)} is incomplete, and its deadline was"
+                    f" {deadline}: {', '.join(window.lacks)}"
                 )
                 raise RunError(str(Problem(what, where)), fix="deliver the rest, or say on_partial: wait or emit")
 

@@ -89,7 +89,7 @@ class Dataset:
             commit = self.log.read(number)
             if commit.time <= moment:
                 return commit
-        raise StorageError(f"nothing was committed before {as_of}", uri=self.uri, fix="ask for a later moment")
+        raise StorageError(f"there is no version from before {as_of}", uri=self.uri, fix="ask for a later moment")
 
     @property
     def figures(self) -> str:
@@ -137,7 +137,7 @@ class Dataset:
         for file in commit.files:
             if not os.path.exists(os.path.join(root, file.path)):
                 what = f"a data file of version {commit.version} is gone"
-                fix = "restore it from a backup, roll back, or run in full, which makes the output anew"
+                fix = "restore it from a backup, roll back, or run in full, which recomputes the output"
                 if (last := self.log.last()) != commit.version:
                     fix = f"restore it from a backup, or read another version: {last} is in force"
                 raise StorageError(what, uri=uris.join(self.uri, file.path), fix=fix)
@@ -394,10 +394,10 @@ def _of_types(file: DataFile, before: Mapping[str, pl.DataType], now: Mapping[st
 def _asked(uri: str, version: object, as_of: object) -> datetime | None:
     """Return the moment that is asked for; raises StorageError if what is to choose a commit is of another type, or both are given."""
     if version is not None and as_of is not None:
-        raise StorageError("both a version and a moment are given", uri=uri, fix="leave out version or as_of")
+        raise StorageError("both version and as_of are given", uri=uri, fix="leave out version or as_of")
     if not isinstance(version, int | None):
         raise StorageError(
-            f"version {version!r} is no number", uri=uri, fix="give version=3, or as_of='2024-01-31T12:00'"
+            f"version {version!r} is not a number", uri=uri, fix="give version=3, or as_of='2024-01-31T12:00'"
         )
     try:
         return None if as_of is None else utc_moment(as_of)
@@ -462,5 +462,5 @@ def scan(
 
 def _name_of(column: Any) -> str:
     if not isinstance(column, str):
-        raise StorageError(f"{column!r} is no name of a column", fix="give names, or select from the frame")
+        raise StorageError(f"{column!r} is not a column name", fix="give names, or select from the frame")
     return column

@@ -186,7 +186,7 @@ def _check(dataset: Dataset, commit: Commit, keys: pl.LazyFrame, on: Sequence[st
             fix = nearest(name, commit.schema, "columns")
             raise StorageError(f"the dataset has no key column {name!r}", uri=dataset.uri, fix=fix)
         if name not in there:
-            what = f"the keys have no column {name!r}, by which the dataset's rows are told apart"
+            what = f"the keys have no column {name!r}, which is part of the dataset's key"
             raise StorageError(what, uri=dataset.uri, fix=nearest(name, there, "columns"))
         if there[name] != commit.schema[name]:
             one, other = dtype_name(there[name]), dtype_name(commit.schema[name])

@@ -385,11 +385,11 @@ class CommitLog:
         """Return the lists of a file that commits rest upon, if they are those that were written."""
         data, uri = self._files.read_named(f"{_LISTS}/{name}"), f"{self.uri}/{_LISTS}/{name}"
         if data is None:
-            raise StorageError("the commit rests upon lists that are gone", uri=uri, fix=_RESTORE)
+            raise StorageError("the commit refers to file lists that are gone", uri=uri, fix=_RESTORE)
         lists = read_lists(data, of)
         if lists is None:
             raise StorageError(
-                "the lists that commits rest upon were changed after they were written", uri=uri, fix=_RESTORE
+                "the file lists that commits refer to were changed after they were written", uri=uri, fix=_RESTORE
             )
         return lists
 
@@ -416,7 +416,7 @@ class CommitLog:
             if there:
                 return replace(commit, rest=rest)
             if there is None or not isinstance(error, FileExistsError):
-                fix = "mend the cause and run again"
+                fix = "fix the cause and run again"
                 seen = "whether it became visible is not known" if there is None else "nothing became visible"
                 raise StorageError(f"cannot commit: {first_line(error)}", uri=self.uri, fix=f"{seen}; {fix}") from error
             if made is not None:

@@ -59,24 +59,19 @@ def vacuum(
     deleted = [path for path in _unneeded(dataset, listed, versions[:-keep], limit) if path not in needed.files]
     if dry_run:
         return deleted
-<<<<<<< HEAD
     # versions go before their files, and then the log is looked at once more: a rollback to one of them that was committed by then
     # keeps its files, and one that is committed later finds that the version is gone (Dataset.rollback)
-=======
-    if uris.is_object(dataset.uri):  # each is a round trip
-        in_parallel(lambda path: fs.rm_file(f"{root}/{path}"), deleted)
-    else:
-        for path in deleted:
-            fs.rm_file(f"{root}/{path}")
->>>>>>> s28-remote
     for version in versions[:-keep]:
         dataset.log.remove(version)
     for version in dataset.log.versions():
         if version > max(versions, default=0):
             needed.add(dataset.log.read(version))
     deleted = [path for path in deleted if path not in needed.files]
-    for path in deleted:
-        fs.rm_file(f"{root}/{path}")
+    if uris.is_object(dataset.uri):  # each is a round trip
+        in_parallel(lambda path: fs.rm_file(f"{root}/{path}"), deleted)
+    else:
+        for path in deleted:
+            fs.rm_file(f"{root}/{path}")
     if is_table:
         oldest = versions[max(0, len(versions) - keep)]
         publish.forget(dataset.uri, oldest, moment, limit, dataset.storage_options)

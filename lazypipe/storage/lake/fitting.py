@@ -98,7 +98,7 @@ def _refuse_nulls(dataset: Dataset, commit: Commit) -> None:
         found = hive.values(file.path)
         for name in texts:
             if found.get(name) in _NULLS:
-                what = f"column {name!r} has the text {found[name]!r}, which as a partition of a Delta table would be a null"
+                what = f"column {name!r} has the text {found[name]!r}, which a Delta table would read as null in a partition"
                 fix = f"derive another text for it, or leave {name!r} out of partition_by"
                 raise StorageError(what, uri=dataset.uri, fix=fix)
 
@@ -127,8 +127,8 @@ def _written(
         made: Sequence[DataFile] = sink.write(dataset.scan(one, tags=commit.tagged)).files
         made = count_units(dataset.uri, made, dataset.storage_options) if commit.tagged else made
     except (pl.exceptions.PolarsError, OSError) as error:
-        what = f"rows that a Delta reader would misread cannot be written once more: {first_line(error)}"
-        fix = "mend the cause, or restore the file from a backup, and run again"
+        what = f"rows that a Delta reader would misread cannot be rewritten: {first_line(error)}"
+        fix = "fix the cause, or restore the file from a backup, and run again"
         raise StorageError(what, uri=uris.join(dataset.uri, file.path), fix=fix) from error
     if file.blake3 is None:
         return made

@@ -187,7 +187,7 @@ class DeltaLog:
         for number in range(start + 1, wanted + 1):
             actions = self.actions(number)
             if actions is None:
-                what = f"version {number} of the Delta log is missing, and no checkpoint that can be read stands for it"
+                what = f"version {number} of the Delta log is missing, and no readable checkpoint replaces it"
                 raise StorageError(what, uri=self.uri, fix="ask for a later version, or restore the file")
             found.apply(actions)
         return found

@@ -33,7 +33,7 @@ _APP = "lazypipe"
 _CHANGES = frozenset({"add", "remove", "metaData", "protocol"})
 """Actions that make another table of it."""
 
-_AGAIN = "the rows are committed; mend the cause and run again"
+_AGAIN = "the rows are committed; fix the cause and run again"
 
 _OPERATIONS: Mapping[str, tuple[str, dict[str, str]]] = {
     "replace": ("WRITE", {"mode": "Overwrite"}),

@@ -188,7 +188,7 @@ def _fitted(file: FileInfo, name: str, found: pl.DataType | None, wanted: pl.Dat
     if widened(found, wanted) == wanted:
         return column.cast(wanted)
     what = f"the file has {found} in column {name!r}, which is {wanted} in the Delta table"
-    raise SourceError(what, uri=file.uri, fix="have the table's owner write the file anew")
+    raise SourceError(what, uri=file.uri, fix="have the table's owner rewrite the file")
 
 
 def read_table(uri: str, storage_options: Mapping[str, Any] | None = None, version: int | None = None) -> LakeTable:
@@ -204,12 +204,12 @@ def read_table(uri: str, storage_options: Mapping[str, Any] | None = None, versi
     >>> read_table("memory://no-table")
     Traceback (most recent call last):
     ...
-    lazypipe.errors.StorageError: memory://no-table: there is no Delta table: no version stands in _delta_log; check the path
+    lazypipe.errors.StorageError: memory://no-table: there is no Delta table: there is no version in _delta_log; check the path
     """
     root = uris.local_path(uri) if uris.is_local(uri) else uri
     log = DeltaLog(root, storage_options)
     if log.last() < 0:
-        what = f"there is no Delta table: no version stands in {FOLDER}"
+        what = f"there is no Delta table: there is no version in {FOLDER}"
         raise StorageError(what, uri=root, fix="check the path")
     table = log.table(version)
     _refuse_unknown(root, table)
@@ -268,7 +268,7 @@ def _whole(root: str, path: str) -> str:
         path = "/" + path.removeprefix("file:").lstrip("/")
     if path.startswith("/") or uris.protocol(path):
         if uris.protocol(path) != uris.protocol(root):
-            what = f"a file of the Delta table stands elsewhere, at {path}"
+            what = f"a file of the Delta table is outside of its folder, at {path}"
             raise StorageError(what, uri=root, fix="read the table that it was cloned from, or a deep clone")
         return path
     return uris.join(root, path)
@@ -283,7 +283,7 @@ def _keys(where: str, by: Sequence[str], schema: pl.Schema, add: Mapping[str, An
             found.append(_value(text, schema[name]) if text else None)  # an empty text is a null
         except (ValueError, ArithmeticError, KeyError) as error:
             what = f"the Delta log says {text!r} of partition column {name!r}, which is no {schema[name]}"
-            raise StorageError(what, uri=where, fix="have the table's owner write the file anew") from error
+            raise StorageError(what, uri=where, fix="have the table's owner rewrite the file") from error
     return tuple(found)
 
 

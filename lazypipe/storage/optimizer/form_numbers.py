@@ -277,7 +277,7 @@ class Scaled(Form):
         return {INSIDE: self.dtype}
 
     def split(self, value: pl.Expr, dtype: pl.DataType) -> dict[str, pl.Expr]:
-        """Multiply and round; null for what is no number."""
+        """Multiply and round; null for what is not a number."""
         return {INSIDE: (value * 10.0**self.digits).round(0).cast(self.dtype, strict=False)}
 
     def join(self, parts: Mapping[str, pl.Expr], dtype: pl.DataType) -> pl.Expr:

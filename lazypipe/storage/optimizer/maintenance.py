@@ -301,7 +301,7 @@ def recluster(dataset: Dataset, most: float, *, run: str, time: datetime) -> Rew
 def _check_folders(names: Sequence[str], schema: Mapping[str, pl.DataType], uri: str) -> None:
     for name in names:
         if not hive.can_name(schema[name]):
-            what = f"{schema[name]} column {name!r} cannot name folders"
+            what = f"{schema[name]} column {name!r} cannot be a partition column"
             raise StorageError(what, uri=uri, fix="partition by text, whole numbers, booleans, dates or datetimes")
     if names and set(names) == set(schema):
         raise StorageError("every column is a partition column", uri=uri, fix="leave one for the files")

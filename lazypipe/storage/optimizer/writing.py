@@ -51,7 +51,7 @@ def check_layout(layout: Layout, schema: Mapping[str, pl.DataType], uri: str) ->
     Raises
     ------
     StorageError
-        If it names a codec, an encoding, a column or a curve that does not exist, or a column whose values cannot name folders, or
+        If it names a codec, an encoding, a column or a curve that does not exist, or a column whose values cannot be a partition column, or
         asks Polars' writer for what only pyarrow's can.
     """
     for codec in (layout.codec, *(c for c, _ in layout.codecs.values())):
@@ -70,7 +70,7 @@ def check_layout(layout: Layout, schema: Mapping[str, pl.DataType], uri: str) ->
             raise StorageError(f"there is no column {name!r}", uri=uri, fix=nearest(name, schema, "columns"))
     for name in layout.partition_by:
         if not hive.can_name(schema[name]):
-            what = f"{dtype_name(schema[name])} column {name!r} cannot name folders"
+            what = f"{dtype_name(schema[name])} column {name!r} cannot be a partition column"
             raise StorageError(what, uri=uri, fix="partition by text, whole numbers, booleans, dates or datetimes")
     if layout.writer == "polars" and (asked := [n for n in ("codecs", "encodings", "bloom") if getattr(layout, n)]):
         what = f"Polars' writer cannot do {' or '.join(asked)} per column"

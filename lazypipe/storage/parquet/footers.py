@@ -44,7 +44,7 @@ def reading(uri: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        fix = "check path, rights and network, or deliver it again"
+        fix = "check the path, permissions and network, or deliver it again"
         raise SourceError(f"cannot be read: {reason_of(error)}", uri=uri, fix=fix) from error
 
 

@@ -200,14 +200,14 @@ class NdjsonRows:
         except UnicodeDecodeError:
             return _NO_TEXT
         except json.JSONDecodeError as error:
-            return f"it is no JSON: {error.msg} at character {error.pos + 1}"
+            return f"it is not JSON: {error.msg} at character {error.pos + 1}"
         except (ValueError, RecursionError):
             return None  # what is too long, or too deep, for Python may not be for Polars
         return None if isinstance(value, dict) else "it is no JSON object"
 
 
 def _refuse(name: str) -> None:
-    msg = f"{name} is no number that there is"
+    msg = f"{name} is not a JSON number"
     raise json.JSONDecodeError(msg, name, 0)
 
 

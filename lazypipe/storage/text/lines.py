@@ -75,7 +75,7 @@ def refuse_short_rows(
             raise SourceError(
                 f"line {line} has {fields} of {width} fields",
                 uri=file.uri,
-                fix="mend the row, or have the file delivered again",
+                fix="fix the row, or have the file delivered again",
             )
 
 

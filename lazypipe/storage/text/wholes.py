@@ -46,7 +46,7 @@ def refuse_changed(files: Sequence[FileInfo], reader: Reader, schema: pl.Schema,
                 continue
             line = line_where(file, reader, written, changed)
             cell = MASKED if reader.masked else repr(found.item().strip())
-            what = f"line {line} has {cell} in column {name!r}, which no Float64 holds"
+            what = f"line {line} has {cell} in column {name!r}, which does not fit in a Float64"
             # beside fractions JSON's numbers of so many digits are not sure to be what was written (storage/shape.py)
             exact = "String" if reader.format == "ndjson" else "String or Decimal(38, 9)"
             fix = f"declare the type of {name!r} in contract: {exact} keeps it, Float64 takes what is nearest"

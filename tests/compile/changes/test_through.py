@@ -206,31 +206,31 @@ def test_functions_are_followed_where_they_are_declared_to_go_by_rows() -> None:
         (
             summed,
             "does not treat each row by itself: sum over all rows",
-            "remove incremental, or leave that to another step",
+            "remove incremental, or do that in another step",
         ),
         (
             shared,
             "does not treat each row by itself: rows with the same k have to do with each other",
-            "remove incremental, or leave that to another step",
+            "remove incremental, or do that in another step",
         ),
         (
             ordered,
             "does not treat each row by itself: it sorts them",
-            "remove incremental, or leave that to another step",
+            "remove incremental, or do that in another step",
         ),
         *(
             (
                 f,
-                "does not leave columns that it does not know as they are, so rows cannot be told apart by file",
+                "does not keep columns that it does not know, so its rows cannot be traced to their files",
                 "add columns with with_columns, and remove them with drop",
             )
             for f in (chosen, doubled)
         ),
-        (counted, "gives other columns where rows carry one more", "name the columns that it works on"),
+        (counted, "returns other columns when its input has one more column", "name the columns that it works on"),
         *(
             (
                 f,
-                "works on columns that it does not know: it takes them by type, by pattern, or all of them",
+                "also works on columns that lazypipe adds: it selects them by type, by pattern, or all of them",
                 "name the columns that it works on",
             )
             for f in (typed, complete)
@@ -238,7 +238,7 @@ def test_functions_are_followed_where_they_are_declared_to_go_by_rows() -> None:
         (
             alike,
             "does not treat each row by itself: rows with the same k, x have to do with each other",
-            "remove incremental, or leave that to another step",
+            "remove incremental, or do that in another step",
         ),
     ],
 )

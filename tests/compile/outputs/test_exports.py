@@ -30,15 +30,15 @@ def test_types_that_a_format_lacks(tmp_path: Path, form: str) -> None:
         if column in HAS[form]:
             assert pipe(tmp_path, form, column).compile().run().status == "done"
         else:
-            with pytest.raises(lp.DefinitionError, match=f"{form} has no way to write column '{column}'"):
+            with pytest.raises(lp.DefinitionError, match=f"{form} cannot hold column '{column}'"):
                 pipe(tmp_path, form, column).compile()
     if form == "ndjson":
         with pytest.raises(lp.DefinitionError) as error:
             pipe(tmp_path, form).compile()
-        fix = "make text or numbers of it in the stage, drop it, or write parquet or ipc"
+        fix = "convert it to text or numbers in the stage, drop it, or write parquet or ipc"
         assert str(error.value).splitlines() == [
-            f"outputs.o.format: ndjson has no way to write column 'h', which is Binary; {fix}",
-            f"outputs.o.format: ndjson has no way to write column 'j', which is List(Binary); {fix}",
+            f"outputs.o.format: ndjson cannot hold column 'h', which is Binary; {fix}",
+            f"outputs.o.format: ndjson cannot hold column 'j', which is List(Binary); {fix}",
         ]
 
 
@@ -53,5 +53,5 @@ def test_structs_without_fields(tmp_path: Path, form: str, value: str) -> None:
         return
     with pytest.raises(lp.DefinitionError) as error:
         lp.load(tmp_path / "p.yaml").compile()
-    assert "p.yaml:4:11: Parquet has no way to write column 'e', which is " in str(error.value)
+    assert "p.yaml:4:11: Parquet cannot hold column 'e', which is " in str(error.value)
     assert str(error.value).endswith("a struct without fields; drop it in the stage, or give it a field")

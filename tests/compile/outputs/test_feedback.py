@@ -53,7 +53,7 @@ def test_an_output_within_its_own_source(tmp_path: Path, uri: Any, output: dict[
         pipe.compile()
     assert str(caught.value) == (
         "outputs.a.to: source 'a' would read the files of output 'a', and add them again in each run; "
-        "write them elsewhere, or say more closely in uri which files are meant"
+        "write the output elsewhere, or narrow the pattern in uri"
     )
 
 

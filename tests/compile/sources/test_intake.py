@@ -58,7 +58,7 @@ WRONG = {
     "on_partial: skip": "'on_partial' cannot be 'skip'; known values: fail, wait",
     "settle: 300": "'settle' must be text, not 300; put it in quotes: \"300\"",
     "settle: 5 min": "settle: '5 min' is not a duration such as 90s, 15m, 2h, 3d or 1w",
-    "settle: -5m": "settle: '-5m' is less than nothing; write a duration such as 5m",
+    "settle: -5m": "settle: '-5m' is negative; write a duration such as 5m",
     "expect: 3": "'expect' must be a mapping, not 3; write expect: {files: …}",
     "expect: {}": "'expect' is empty; write at least one entry",
     "expect: {fles: 3}": "unknown key 'fles' of 'expect'; did you mean 'files'?",
@@ -68,7 +68,7 @@ WRONG = {
     "markers and manifests are looked for in the folders in any case",
     "expect: {marker: ok/_SUCCESS}": "marker 'ok/_SUCCESS' is a path; write a name, such as _SUCCESS",
     "expect: {manifest: ../m.csv}": "manifest '../m.csv' is a path; write a name, such as manifest.jsonl",
-    "on_partial: wait": "on_partial is about a delivery that is not whole, and nothing is expected; "
+    "on_partial: wait": "on_partial is for incomplete deliveries, and nothing is expected; "
     "add expect, such as expect: {marker: _SUCCESS}",
 }
 

@@ -160,8 +160,8 @@ def test_data_files_of_a_dataset_are_not_read_without_its_log(tmp_path: Path, mo
     with pytest.raises(lp.DefinitionError) as found:
         below.compile()
     assert str(found.value.problems[0]).partition(": ")[2] == (
-        "the files have a column '_lazypipe_unit', a name that is lazypipe's own; "
-        "write the folder of the dataset, which is read by its log: files hold rows that are gone; if it is none, rename the column"
+        "the files have a column '_lazypipe_unit', which is reserved for lazypipe; "
+        "write the folder of the dataset, which is read by its log (its files also hold deleted rows), or rename the column"
     )
 
 

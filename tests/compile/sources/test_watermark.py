@@ -50,7 +50,7 @@ def compiled(**source: Any) -> lp.Plan:
         ),
         (
             {"event_time": "t", "watermark": {"delay": "-1h"}},
-            "sources.a.watermark.delay: delay: '-1h' is less than nothing; write a duration such as 5m",
+            "sources.a.watermark.delay: delay: '-1h' is negative; write a duration such as 5m",
         ),
         (
             {"event_time": "t", "watermark": {"as": "k"}},
@@ -62,11 +62,11 @@ def compiled(**source: Any) -> lp.Plan:
         ),
         (
             {"event_time": "t", "watermark": {"by": "x"}},
-            "sources.a.watermark.by: column 'x' is Float64, which tells no partitions apart; name one of text or whole numbers",
+            "sources.a.watermark.by: column 'x' is Float64, which cannot tell partitions apart; name one of text or whole numbers",
         ),
         (
             {"event_time": "t", "watermark": {"column": "k"}},
-            "sources.a.watermark.column: column 'k' is String, which is no time; name a column of dates or datetimes",
+            "sources.a.watermark.column: column 'k' is String, which is not a date or time; name a column of dates or datetimes",
         ),
         (
             {"event_time": "t", "watermark": {"column": "z"}},
@@ -84,7 +84,7 @@ def compiled(**source: Any) -> lp.Plan:
         ),
         (
             {"event_time": "t", "watermark": {"column": "came", "marker": "upto.txt"}},
-            "sources.a.watermark.marker: column and marker both say how far the source is; keep one of them",
+            "sources.a.watermark.marker: column and marker both set the watermark; keep one of them",
         ),
         (
             {"event_time": "t", "watermark": {"commit": True}},
@@ -96,7 +96,7 @@ def compiled(**source: Any) -> lp.Plan:
         (
             {"event_time": "t", "watermark": {"marker": "upto.txt", "by": "k"}},
             (
-                "sources.a.watermark.by: by is for watermarks that rows come under, and marker says this one beside them; remove by, "
+                "sources.a.watermark.by: by is for watermarks that each row carries, and marker sets it for the source as a whole; remove by, "
                 "or marker"
             ),
         ),
@@ -107,21 +107,21 @@ def compiled(**source: Any) -> lp.Plan:
         (
             {"event_time": "t", "watermark": {"marker": "upto.txt"}, "on_bad_time": "drop"},
             (
-                "sources.a.on_bad_time: on_bad_time needs to know when rows came, and marker says how far the source is beside them; "
+                "sources.a.on_bad_time: on_bad_time needs to know when each row arrived, and marker sets the watermark without saying that; "
                 "remove on_bad_time, or marker"
             ),
         ),
         (
             {"event_time": "t", "watermark": {"marker": "upto.txt", "heartbeat": "x IS NULL"}},
             (
-                "sources.a.watermark.heartbeat: a heartbeat moves watermarks that advance by event times, and marker says this one; "
+                "sources.a.watermark.heartbeat: a heartbeat advances watermarks that follow event times, and marker sets this one; "
                 "remove heartbeat, or marker"
             ),
         ),
         (
             {"event_time": "t", "watermark": {"column": "came", "heartbeat": "x IS NULL"}},
             (
-                "sources.a.watermark.heartbeat: a heartbeat moves watermarks that advance by event times, and column says this one; "
+                "sources.a.watermark.heartbeat: a heartbeat advances watermarks that follow event times, and column sets this one; "
                 "remove heartbeat, or column"
             ),
         ),
@@ -165,7 +165,7 @@ def test_a_dataset_has_no_order_of_files() -> None:
     with pytest.raises(lp.DefinitionError, match="the files of a dataset have no order") as found:
         compiled(event_time="t", watermark={"delay": "1h"}, format="dataset")
     assert str(found.value).endswith(
-        "take what its commits say, watermark: {commit: true}, or name a column that says when rows came: {column: …}"
+        "use its commits, watermark: {commit: true}, or a column with each row's arrival time: {column: …}"
     )
 
 
@@ -249,7 +249,7 @@ def test_windows_with_late_rows_are_two_stages() -> None:
         (
             {"late": "drop", "every": "soon"},
             {"event_time": "t", "watermark": {"delay": "1h"}},
-            "stages.s.do[0].window.every: 'soon' is not a length of time; write one such as 15m, 1h, 1d, 1w, 1mo, 1q or 1y, or all for one window over all time",
+            "stages.s.do[0].window.every: 'soon' is not a duration; write one such as 15m, 1h, 1d, 1w, 1mo, 1q or 1y, or all for one window over all time",
         ),
     ],
 )
@@ -275,13 +275,13 @@ def test_the_first_part_must_not_be_called_as_another_stage() -> None:
         "stages": {"s": {"from": "a", "do": [step]}, "s__late": {"from": "a"}},
         "outputs": {"s": {"to": "memory://none/s"}},
     }
-    with pytest.raises(lp.DefinitionError, match="'s__late' is what stage 's' is called ahead of its windows"):
+    with pytest.raises(lp.DefinitionError, match="'s__late' is reserved for stage 's' before its windows"):
         lp.Pipeline.from_dict(data).compile()
 
 
 def test_late_rows_need_a_pipeline() -> None:
     step = {"window": {"time": "t", "every": "1h", "aggregate": {"n": "count(*)"}, "late": "drop"}}
-    with pytest.raises(lp.DefinitionError, match="late rows are put aside by the stage of a pipeline"):
+    with pytest.raises(lp.DefinitionError, match="late rows can be set aside only in a pipeline"):
         lp.apply(step, __import__("polars").LazyFrame(schema={"t": __import__("polars").Datetime("us")}))
 
 
@@ -294,39 +294,39 @@ WINDOW = "stages.s.do[0].window"
     [
         (
             {"expect": {"rows": 1}},
-            f"{WINDOW}.expect: windows that lack something are held back, and those of emit: each_run never are; add emit: on_close",
+            f"{WINDOW}.expect: expect holds back incomplete windows, and emit: each_run publishes all windows; add emit: on_close",
         ),
         (
             {**CLOSES, "on_partial": "emit"},
             (
-                f"{WINDOW}.on_partial: on_partial is about windows that are not whole, and nothing is expected of them; add expect, "
+                f"{WINDOW}.on_partial: on_partial is for incomplete windows, and there is no expect; add expect, "
                 "such as expect: {rows: 100}"
             ),
         ),
         (
             {**CLOSES, "expect": {"rows": 1}, "deadline": "1h"},
             (
-                f"{WINDOW}.deadline: windows that are not whole are waited for, and there is a deadline; say on_partial: emit, or "
+                f"{WINDOW}.deadline: on_partial: wait publishes no incomplete window, so it takes no deadline; say on_partial: emit, or "
                 "remove deadline"
             ),
         ),
         (
             {**CLOSES, "expect": {"rows": 1}, "on_partial": "fail"},
             (
-                f"{WINDOW}.on_partial: on_partial: fail needs to know for how long a window is waited for; add deadline, such as "
+                f"{WINDOW}.on_partial: on_partial: fail needs to know how long to wait for a window; add deadline, such as "
                 "deadline: 6h"
             ),
         ),
         (
             {**CLOSES, "expect": {"rows": 1}, "on_partial": "emit", "deadline": "1h"},
             (
-                f"{WINDOW}.on_partial: windows that are not whole are to be told from those that are; add partial: the name of a "
-                "column that says it"
+                f"{WINDOW}.on_partial: on_partial: emit needs a column that marks incomplete windows; add partial: the name of that column"
+                ""
             ),
         ),
         (
             {**CLOSES, "expect": {"rows": 1}, "on_partial": "fail", "deadline": "1h", "partial": "p"},
-            f"{WINDOW}.partial: no window is given that is not whole; say on_partial: emit, or remove partial",
+            f"{WINDOW}.partial: on_partial: fail publishes no incomplete window, so it takes no partial; say on_partial: emit, or remove partial",
         ),
         (
             {**CLOSES, "expect": {"rows": 1}, "on_partial": "emit", "deadline": "1h", "partial": "n"},
@@ -334,7 +334,7 @@ WINDOW = "stages.s.do[0].window"
         ),
         (
             {**CLOSES, "expect": {"rows": 1}, "on_partial": "fail", "deadline": "soon"},
-            f"{WINDOW}.deadline: 'soon' is not a length of time; write one such as 30m, 2h or 2d",
+            f"{WINDOW}.deadline: 'soon' is not a duration; write one such as 30m, 2h or 2d",
         ),
         (
             {**CLOSES, "expect": {"rows": 1}, "on_partial": "fail", "deadline": "1mo"},
@@ -342,7 +342,7 @@ WINDOW = "stages.s.do[0].window"
         ),
         (
             {**CLOSES, "expect": {"rows": 1}, "every": ["1h", "1d"]},
-            f"{WINDOW}.every: something is expected of windows of one kind, which end; give one length of time as every",
+            f"{WINDOW}.every: expect needs windows of one length; give one duration as every",
         ),
         (
             {**CLOSES, "expect": {"values": {"kk": [1]}}},
@@ -357,19 +357,19 @@ WINDOW = "stages.s.do[0].window"
         ),
         (
             {**CLOSES, "expect": {"values": {"k": ["a", 1]}}},
-            f"{WINDOW}.expect.values.k[1]: 1 is no value of column 'k', which is String; write values of the column's type",
+            f"{WINDOW}.expect.values.k[1]: 1 is not a value of column 'k', which is String; write values of the column's type",
         ),
         (
             {**CLOSES, "expect": {"marker": "done.ok"}},
             (
-                f"{WINDOW}.expect.marker: marker 'done.ok' does not say of which window it is; write the window's start into it, such "
+                f"{WINDOW}.expect.marker: marker 'done.ok' does not say which window it is for; write the window's start into it, such "
                 "as done/{start:%Y-%m-%dT%H}.ok"
             ),
         ),
         (
             {**CLOSES, "expect": {"marker": "{start:%Q}.ok"}},
             (
-                f"{WINDOW}.expect.marker: marker '{{start:%Q}}.ok' has a time that cannot be written; write it such as "
+                f"{WINDOW}.expect.marker: marker '{{start:%Q}}.ok' has a time format that cannot be used; write it such as "
                 "{start:%Y-%m-%dT%H}"
             ),
         ),
@@ -396,11 +396,11 @@ def test_mistakes_about_whole_windows_are_located(window: dict[str, Any], messag
     [
         (
             {"end": "t", "expect": {"rows": 1}},
-            "stages.s.do[0].closed.expect: windows of which something is expected have a start; add start: column",
+            "stages.s.do[0].closed.expect: expect needs the start of each window; add start: column",
         ),
         (
             {"end": "t", "start": "k", "expect": {"rows": 1}},
-            "stages.s.do[0].closed.start: column 'k' is String, which is no time; name a column of dates or datetimes, or cast it first",
+            "stages.s.do[0].closed.start: column 'k' is String, which is not a date or time; name a column of dates or datetimes, or cast it first",
         ),
         (
             {"end": "t", "start": "t", "expect": {"values": {"y": 1}}},

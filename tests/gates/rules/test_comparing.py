@@ -291,11 +291,11 @@ def test_sums_of_wide_integers_equal_the_oracle(
 @pytest.mark.parametrize(
     ("rule", "message"),
     [
-        (total("c", tolerance=-1), "-1 is no tolerance; write a number, zero or more"),
-        (total("c", tolerance=NAN), "nan is no tolerance; write a number, zero or more"),
-        (total("c", tolerance="1"), "'1' is no tolerance; write a number, zero or more"),
-        (total(INF), "inf is no total; write a column or a number"),
-        (total(True), "True is no total; write a column or a number"),
+        (total("c", tolerance=-1), "-1 is not a tolerance; write a number, zero or more"),
+        (total("c", tolerance=NAN), "nan is not a tolerance; write a number, zero or more"),
+        (total("c", tolerance="1"), "'1' is not a tolerance; write a number, zero or more"),
+        (total(INF), "inf is not a total; write a column or a number"),
+        (total(True), "True is not a total; write a column or a number"),
         (total("d"), "unknown column 'd'; known columns: a, b, c, s"),
         (total("s"), "column 's' is String, and sum_equals is for numbers; use regex, format or parseable, or cast it first"),
         ({"sum_equals": {"columns": ["a", "s"], "total": 1}}, "column 's' is String, and sum_equals is for numbers; use regex, format or parseable, or cast it first"),

@@ -183,7 +183,7 @@ def test_divergence_of_every_type(values: list[Any], dtype: Any, named: dict[str
 # wrong use
 
 FRAME = pl.DataFrame(schema={"n": pl.Int64, "s": pl.String, "l": pl.List(pl.Int64), "o": pl.Object, "d": pl.Date})
-AS_MANY = "write a weight for each value, or for each bin and those beyond the edges"
+AS_MANY = "write a weight for each value, or for each bin, including the two beyond the edges"
 AHEAD = "write their edges from the least to the greatest"
 
 
@@ -201,7 +201,7 @@ def kl(**arguments: Any) -> dict[str, Any]:
         ({"outliers": {"column": "n", "z": NAN}}, "no value is far from a mean at nan deviations; write a number such as 3"),
         ({"outliers": {"column": "n", "side": "left"}}, "unknown side 'left'; known values: above, below, both"),
         ({"outliers": {"column": "n", "max": "120%"}}, "120% is more than all rows; write a fraction from 0 to 1, or 0% to 100%"),
-        ({"outliers": {"column": "n", "action": "quarantine"}}, "a rule on the whole frame cannot take out rows; write action: fail or warn"),
+        ({"outliers": {"column": "n", "action": "quarantine"}}, "a rule on the whole frame cannot remove rows; write action: fail or warn"),
         (kl(weights=[1]), "weights are those of values, or of bins; give values or bins"),
         (kl(weights=[1], values=[1], bins=[1]), "weights are those of values, or of bins; give values or bins"),
         (kl(weights=[1], values=[1, 2]), f"2 values have 2 weights, not 1; {AS_MANY}"),
@@ -211,11 +211,11 @@ def kl(**arguments: Any) -> dict[str, Any]:
         (kl(weights=[1, 1], values=[1, 2], max=-1), "no divergence is at most -1; write a number such as 0.1"),
         (kl(weights=[1, 1], values=[1, 2], rest=1), "rest 1 leaves nothing to the values; write a number from 0 to below 1"),
         (kl(weights=[1, 1], bins=[1], rest=0.5), "every number is in a bin, and none in the rest; remove rest"),
-        (kl(weights=[1, 1], bins=[NAN]), "NaN is no edge; write a number"),
+        (kl(weights=[1, 1], bins=[NAN]), "NaN is not an edge; write a number"),
         (kl(weights=[1, 1, 1], bins=[2, 2]), f"bins are not in order; {AHEAD}"),
         (kl(weights=[1, 1, 1], bins=[2, 1]), f"bins are not in order; {AHEAD}"),
         (kl(weights=[1, 1], bins=["x"]), "'x' cannot be compared with column 'n', which is Int64; write a value of that type"),
-        (kl(weights=[1, 1], values=[1, 1]), "a value stands twice in values; name each value once"),
+        (kl(weights=[1, 1], values=[1, 1]), "a value is listed twice in values; name each value once"),
         (kl(weights=[1, 1], values=["x", "y"]), "'x', 'y' cannot be compared with column 'n', which is Int64; write values of that type"),
         (kl(column="zz", weights=[1], values=[1]), "unknown column 'zz'; known columns: d, l, n, o, s"),
         (kl(column="s", weights=[1, 1], bins=[1]), "column 's' is String, and kl_divergence is for numbers, dates and times; use regex, format or parseable, or cast it first"),

@@ -370,7 +370,7 @@ FRAME = pl.DataFrame(
         ({"psi": {"column": "n", "bins": 1}}, "1 bins tell nothing apart; write 2 or more, such as 10"),
         (
             {"psi": {"column": "n", "action": "drop"}},
-            "a rule on the whole frame cannot take out rows; write action: fail or warn",
+            "a rule on the whole frame cannot remove rows; write action: fail or warn",
         ),
         (
             {"psi": {"column": "n", "where": "n"}},
@@ -386,15 +386,15 @@ FRAME = pl.DataFrame(
         ),
         ({"ks": {"column": "n"}}, "ks needs a bound; give max or p_value"),
         ({"ks": {"column": "n", "max": 0.1, "p_value": 0.1}}, "max and p_value are two measures; give max or p_value"),
-        ({"ks": {"column": "n", "max": 1.1}}, "max 1.1 is no fraction; write a number from 0 to 1"),
-        ({"ks": {"column": "n", "p_value": NAN}}, "p_value nan is no fraction; write a number from 0 to 1"),
+        ({"ks": {"column": "n", "max": 1.1}}, "max 1.1 is not a fraction; write a number from 0 to 1"),
+        ({"ks": {"column": "n", "p_value": NAN}}, "p_value nan is not a fraction; write a number from 0 to 1"),
         ({"z_score": {"metric": "mode", "column": "n"}}, "unknown metric 'mode'; "),
         ({"z_score": {"metric": "mean"}}, "mean is that of a column; add column"),
         ({"z_score": {"metric": "row_count", "column": "n"}}, "row_count is that of all columns; remove column"),
         ({"z_score": {"metric": "mean", "column": "zz"}}, "unknown column 'zz'; known columns: "),
         (
             {"z_score": {"metric": "mean", "column": "s"}},
-            "column 's' is String, of which no mean can be held against earlier runs; name a column of numbers",
+            "column 's' is String, whose mean cannot be compared with earlier runs; name a column of numbers",
         ),
         (
             {"z_score": {"metric": "distinct_count", "column": "o"}},
@@ -407,7 +407,7 @@ FRAME = pl.DataFrame(
         ({"z_score": {"metric": "row_count", "min_runs": 1}}, "1 runs have no deviation; write 2 or more, such as 3"),
         (
             {"z_score": {"metric": "row_count", "runs": 2}},
-            "of 2 runs there are never 3; write runs as great as min_runs",
+            "runs 2 is less than min_runs 3; write a runs of at least min_runs",
         ),
     ],
 )

@@ -776,14 +776,14 @@ def wrong(rule: Mapping[str, Any], message: str) -> None:
         *(
             (
                 {"mean": {"column": "n", "min": 1, "action": action, **more}},
-                "a rule on the whole frame cannot take out rows; write action: fail or warn",
+                "a rule on the whole frame cannot remove rows; write action: fail or warn",
             )
             for action, more in (("quarantine", {}), ("drop", {}), ("repair", {"repair": {"null": True}}))
         ),
         ({"mean": {"column": "zz", "min": 1}}, "unknown column 'zz'; known columns: "),
         ({"mean": {"column": "n"}}, "mean needs a bound; give min or max"),
-        ({"mean": {"column": "n", "max": NAN}}, "NaN is no bound; write a number"),
-        ({"mean": {"column": "n", "min": 2, "max": 1}}, "min 2 is greater than max 1; exchange them"),
+        ({"mean": {"column": "n", "max": NAN}}, "NaN is not a bound; write a number"),
+        ({"mean": {"column": "n", "min": 2, "max": 1}}, "min 2 is greater than max 1; swap them"),
         (
             {"mean": {"column": "n", "min": 1, "max": 1, "closed": "left"}},
             "nothing lies between 1 and 1; write closed: both",
@@ -802,7 +802,7 @@ def wrong(rule: Mapping[str, Any], message: str) -> None:
         ),
         ({"max": {"column": "d", "min": ":dya"}}, "unknown parameter :dya; did you mean 'day'?"),
         ({"max": {"column": "n", "min": 1, "by": "zz"}}, "unknown column 'zz'; known columns: "),
-        ({"max": {"column": "n", "min": 1, "by": ["s", "s"]}}, "'s' stands twice in by; name each column once"),
+        ({"max": {"column": "n", "min": 1, "by": ["s", "s"]}}, "'s' is listed twice in by; name each column once"),
         (
             {"max": {"column": "n", "min": 1, "by": "o"}},
             "column 'o' is Object, whose values cannot be compared; cast it to a type of its own",
@@ -818,8 +818,11 @@ def wrong(rule: Mapping[str, Any], message: str) -> None:
         ({"quantile": {"column": "n", "q": "x", "min": 1}}, "there is no quantile 'x'; write a number from 0 to 1"),
         ({"quantile": {"column": "n", "min": 1}}, "'q' is missing in 'quantile'; add q: "),
         ({"row_count": {}}, "row_count needs a bound; give min, max, equals or same_as"),
-        ({"row_count": {"min": 1, "equals": 2}}, "equals leaves nothing to min and max; give equals, or min and max"),
-        ({"row_count": {"min": 3, "max": 2}}, "min 3 is greater than max 2; exchange them"),
+        (
+            {"row_count": {"min": 1, "equals": 2}},
+            "equals cannot be combined with min and max; give equals, or min and max",
+        ),
+        ({"row_count": {"min": 3, "max": 2}}, "min 3 is greater than max 2; swap them"),
         (
             {"row_count": {"min": "many"}},
             f"'many' cannot be compared with the number of rows, which is Int64; {OTHER}",
@@ -827,7 +830,7 @@ def wrong(rule: Mapping[str, Any], message: str) -> None:
         ({"row_count": {"same_as": "othr"}}, "unknown frame 'othr'; did you mean 'other'?"),
         ({"row_count": {"same_as": "other", "by": "zz"}}, "unknown column 'zz'; known columns: "),
         ({"schema": {"columns": []}}, "schema needs columns; name at least one"),
-        ({"schema": {"columns": ["n", "n"]}}, "'n' stands twice in columns; name each column once"),
+        ({"schema": {"columns": ["n", "n"]}}, "'n' is listed twice in columns; name each column once"),
         ({"schema": {"n": "Int65"}}, "unknown type 'Int65'; did you mean 'Int64'?"),
         ({"schema": {"n": "Decimal"}}, "the type 'Decimal' needs arguments; write it as Decimal(10, 2)"),
         ({"schema": {"columns": ["n"], "mode": "all"}}, "unknown mode 'all'; write exact, superset or subset"),
@@ -835,10 +838,10 @@ def wrong(rule: Mapping[str, Any], message: str) -> None:
         ({"schema": {"columns": ["n"], "where": "n > 1"}}, "schema is about columns, not rows; remove where"),
         ({"column_count": {"min": 1, "where": "n > 1"}}, "column_count is about columns, not rows; remove where"),
         ({"column_count": {}}, "column_count needs a bound; give min, max or equals"),
-        ({"column_count": {"min": 3, "max": 2}}, "min 3 is greater than max 2; exchange them"),
+        ({"column_count": {"min": 3, "max": 2}}, "min 3 is greater than max 2; swap them"),
         (
             {"column_count": {"min": 1, "equals": 2}},
-            "equals leaves nothing to min and max; give equals, or min and max",
+            "equals cannot be combined with min and max; give equals, or min and max",
         ),
         ({"completeness": {"column": "zz"}}, "unknown column 'zz'; known columns: "),
         (
@@ -852,7 +855,7 @@ def wrong(rule: Mapping[str, Any], message: str) -> None:
         *(
             (
                 {"completeness": {"column": "n", "min": written}},
-                f"{written!r} is no fraction; write one from 0 to 1, or 0% to 100%",
+                f"{written!r} is not a fraction; write one from 0 to 1, or 0% to 100%",
             )
             for written in ("most", -0.5, "5%%", "1/0", NAN, True)
         ),
@@ -860,7 +863,7 @@ def wrong(rule: Mapping[str, Any], message: str) -> None:
         *(
             (
                 {"proportion": {"max": "1%", **counted}},
-                "it must be said what is counted, and once; give column and value, or a condition",
+                "proportion must count exactly one thing; give column and value, or a condition",
             )
             for counted in ({}, {"column": "n"}, {"value": 1}, {"column": "n", "value": 1, "condition": "n = 1"})
         ),
@@ -884,7 +887,10 @@ def wrong(rule: Mapping[str, Any], message: str) -> None:
         ),
         ({"distinct_count": {"columns": "n"}}, "distinct_count needs a bound; give min, max or equals"),
         ({"distinct_count": {"columns": ["n", "zz"], "min": 1}}, "unknown column 'zz'; known columns: "),
-        ({"distinct_count": {"columns": ["n", "n"], "min": 1}}, "'n' stands twice in columns; name each column once"),
+        (
+            {"distinct_count": {"columns": ["n", "n"], "min": 1}},
+            "'n' is listed twice in columns; name each column once",
+        ),
         (
             {"distinct_count": {"columns": ["n", "o"], "min": 1}},
             "column 'o' is Object, whose values cannot be compared; cast it to a type of its own",
@@ -899,15 +905,15 @@ def wrong(rule: Mapping[str, Any], message: str) -> None:
         ),
         (
             {"distinct_count": {"columns": "n", "max": "x%"}},
-            "'x%' is no fraction; write one from 0 to 1, or 0% to 100%",
+            "'x%' is not a fraction; write one from 0 to 1, or 0% to 100%",
         ),
         (
             {"distinct_count": {"columns": "n", "min": "9%", "max": "8%"}},
-            "min 0.09 is greater than max 0.08; exchange them",
+            "min 0.09 is greater than max 0.08; swap them",
         ),
         (
             {"distinct_count": {"columns": "n", "max": 2, "equals": 2}},
-            "equals leaves nothing to min and max; give equals, or min and max",
+            "equals cannot be combined with min and max; give equals, or min and max",
         ),
         ({"most_common": {"column": "zz", "is": 1}}, "unknown column 'zz'; known columns: "),
         (
@@ -925,7 +931,7 @@ def wrong(rule: Mapping[str, Any], message: str) -> None:
         ({"freshness": {"column": "zz", "within": "1h"}}, "unknown column 'zz'; known columns: "),
         (
             {"freshness": {"column": "n", "within": "1h"}},
-            "column 'n' is Int64, which is no time; name a column of dates or datetimes",
+            "column 'n' is Int64, which is not a date or time; name a column of dates or datetimes",
         ),
         (
             {"freshness": {"column": "d", "within": "soon"}},
@@ -943,14 +949,14 @@ def wrong(rule: Mapping[str, Any], message: str) -> None:
         *(
             (
                 {"no_gaps": {"column": "n", "every": every}},
-                f"{every!r} is no step of column 'n', which is Int64; write a whole number, 1 or more",
+                f"{every!r} is not a step of column 'n', which is Int64; write a whole number, 1 or more",
             )
             for every in ("1d", 0, -1, 1.5, True)
         ),
         *(
             (
                 {"no_gaps": {"column": "d", "every": every}},
-                f"{every!r} is no step of time; write one such as 15m, 1h, 1d, 1w, 1mo, 1q or 1y",
+                f"{every!r} is not a step of time; write one such as 15m, 1h, 1d, 1w, 1mo, 1q or 1y",
             )
             for every in (1, "0d", "-1d", "0mo", "often")
         ),
@@ -972,11 +978,11 @@ def wrong(rule: Mapping[str, Any], message: str) -> None:
         ),
         (
             {"no_gaps": {"column": "n", "every": 1, "end": 0.5}},
-            "0.5 is no whole number, and column 'n' holds such; write a whole number",
+            "0.5 is not a whole number, and column 'n' holds whole numbers; write a whole number",
         ),
         (
             {"no_gaps": {"column": "d", "every": "1d", "start": "2024-02-01", "end": "2024-01-01"}},
-            "start 2024-02-01 is after end 2024-01-01; exchange them",
+            "start 2024-02-01 is after end 2024-01-01; swap them",
         ),
     ],
 )

@@ -160,7 +160,7 @@ def test_what_a_format_wrote_can_be_read(violations: Any, values: list[datetime 
         ("boolean", "yes", "there is no format of booleans; remove it"),
         ("number", "1.234.56", "unknown format '1.234.56'; did you mean '1234.56'?"),
         *(
-            (kind, form, f"{form!r} is no format of a {kind}; write one such as %d.%m.%Y, %d.%m.%Y %H:%M or %H:%M:%S")
+            (kind, form, f"{form!r} is not a format of a {kind}; write one such as %d.%m.%Y, %d.%m.%Y %H:%M or %H:%M:%S")
             for kind, form in [
                 ("date", "%Q"), ("date", "%H:%M"), ("date", "DD.MM.YYYY"), ("date", "%"), ("datetime", "%A"), ("datetime", "iso"),
                 ("time", "%Y"), ("time", "%H"), ("datetime", "%I:%M"),

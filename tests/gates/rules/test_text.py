@@ -86,7 +86,7 @@ def test_what_is_no_regex_is_refused_before_any_row(refusal: Any, size: int, pat
     frame = pl.DataFrame({"a": ["x"] * size}, schema={"a": pl.String})
     fix = "write it as Rust's regex takes it (https://docs.rs/regex), without look-around and back-references"
     for name in ("regex", "not_regex"):
-        assert refusal(frame, rule(name, pattern)) == f"{pattern!r} is no regular expression: {why}; {fix}"
+        assert refusal(frame, rule(name, pattern)) == f"{pattern!r} is not a valid regular expression: {why}; {fix}"
 
 
 # like
@@ -151,7 +151,7 @@ def test_a_pattern_does_not_end_in_a_backslash(refusal: Any) -> None:
         said = refusal(frame, rule(name, "a\\"))
         assert (
             said
-            == "the pattern 'a\\\\' ends in a backslash, which takes a sign after it; write \\\\ for a backslash itself"
+            == "the pattern 'a\\\\' ends in a backslash, which must be followed by a character; write \\\\ for a backslash itself"
         )
 
 
@@ -199,11 +199,11 @@ def test_length_equals_the_oracle(violations: Any, values: list[str | None], lea
     ("bounds", "message"),
     [
         ({}, "length_between needs a bound; give min, max or both"),
-        ({"min": 3, "max": 2}, "min 3 is greater than max 2; no row could pass; exchange them"),
-        ({"min": -1}, "-1 is no length; write a whole number, zero or more"),
-        ({"max": 1.5}, "1.5 is no length; write a whole number, zero or more"),
-        ({"max": True}, "True is no length; write a whole number, zero or more"),
-        ({"max": "5"}, "'5' is no length; write a whole number, zero or more"),
+        ({"min": 3, "max": 2}, "min 3 is greater than max 2; no row could pass; swap them"),
+        ({"min": -1}, "-1 is not a length; write a whole number, zero or more"),
+        ({"max": 1.5}, "1.5 is not a length; write a whole number, zero or more"),
+        ({"max": True}, "True is not a length; write a whole number, zero or more"),
+        ({"max": "5"}, "'5' is not a length; write a whole number, zero or more"),
     ],
 )
 def test_what_is_no_length(refusal: Any, bounds: dict[str, Any], message: str) -> None:

@@ -163,16 +163,16 @@ def unfit(name: str, rule: str, kind: str, advice: str) -> str:
         (bound("zz", 1), "unknown column 'zz'; known columns: "),
         (among("zz", 1), "unknown column 'zz'; known columns: "),
         ({"between": {"column": "n"}}, "between needs a bound; give min, max or both"),
-        ({"between": {"column": "n", "min": NAN}}, "NaN is no bound; write a number"),
+        ({"between": {"column": "n", "min": NAN}}, "NaN is not a bound; write a number"),
         (
             {"between": {"column": "n", "min": 2, "max": 1}},
-            "min 2 is greater than max 1; no row could pass; exchange them",
+            "min 2 is greater than max 1; no row could pass; swap them",
         ),
         (
             {"between": {"column": "d", "min": "2020-01-02", "max": ":day"}},
-            "min 2020-01-02 is greater than max :day; no row could pass; exchange them",
+            "min 2020-01-02 is greater than max :day; no row could pass; swap them",
         ),
-        ({"between": {"column": "n", "max": ":nan"}}, "NaN is no bound; write a number"),
+        ({"between": {"column": "n", "max": ":nan"}}, "NaN is not a bound; write a number"),
         (
             {"between": {"column": "n", "max": 1, "closed": "neither"}},
             "unknown closed 'neither'; known values: both, left, none, right",
@@ -248,10 +248,10 @@ def unfit(name: str, rule: str, kind: str, advice: str) -> str:
         ),
         (
             {"unique": {"columns": "n", "warn_above": "some"}},
-            "'some' is no limit; write a count of rows, or 0% to 100%",
+            "'some' is not a limit; write a count of rows, or 0% to 100%",
         ),
-        ({"unique": {"columns": "n", "fail_above": 1.5}}, "1.5 is no limit; write a count of rows, or 0% to 100%"),
-        ({"unique": {"columns": "n", "fail_above": -1}}, "-1 is no limit; write a count of rows, or 0% to 100%"),
+        ({"unique": {"columns": "n", "fail_above": 1.5}}, "1.5 is not a limit; write a count of rows, or 0% to 100%"),
+        ({"unique": {"columns": "n", "fail_above": -1}}, "-1 is not a limit; write a count of rows, or 0% to 100%"),
     ],
 )
 def test_wrong_use_is_a_definition_error(rule: dict[str, Any], message: str) -> None:
@@ -293,9 +293,9 @@ outputs:
         "min 2 is greater than max 1",
         "true cannot be compared with column 's', which is String",
         "String cannot be compared with Int32",
-        "'a(' is no regular expression: unclosed group",
+        "'a(' is not a valid regular expression: unclosed group",
         "column 's' is String, and positive is for numbers and durations",
-        "'%Q' is no format of a date",
+        "'%Q' is not a format of a date",
         "'n' is Int64 and 's' is String, which do not compare",
         "column 's' is String, and sum_equals is for numbers",
     ]

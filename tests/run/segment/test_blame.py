@@ -49,7 +49,7 @@ def test_the_rule_is_named(tmp_path: Path, source: str, stage: str, said: str) -
     (tmp_path / "p.yaml").write_text(DEFINITION.format(source=source, stage=stage))
     result = lp.load(tmp_path / "p.yaml").compile().run()
     (error,) = [str(s.error) for s in result.segments if s.error]
-    assert error == f'{tmp_path}/p.yaml:{said}"x" cannot become Int32; mend the rows or the rule; nothing was published'
+    assert error == f'{tmp_path}/p.yaml:{said}"x" cannot become Int32; fix the rows or the rule; nothing was published'
     assert not (tmp_path / "out" / "s.commits").exists()
 
 
@@ -67,7 +67,7 @@ def test_a_source_whose_cells_are_looked_at_is_not_blamed_for_what_comes_behind_
     )
     result = lp.load(tmp_path / "p.yaml").compile().run()
     (error,) = [str(s.error) for s in result.segments if s.error]
-    said = f"8:12: stage 's', rule 'expression:{CAST}': \"x\" cannot become Int32; mend the rows or the rule"
+    said = f"8:12: stage 's', rule 'expression:{CAST}': \"x\" cannot become Int32; fix the rows or the rule"
     assert error == f"{tmp_path}/p.yaml:{said}; nothing was published"
 
 
@@ -86,8 +86,8 @@ def test_values_of_personal_data_are_not_told(tmp_path: Path) -> None:
     pipe = lp.pipeline("p", base=tmp_path).source("a", **source)
     pipe = pipe.stage("s", "a", do=[{"cast": {"s": "Int64"}}]).output("s", "out/s")
     (segment,) = pipe.build().compile().run().segments
-    assert "operation 1 (cast): column 's' has values that cannot become Int64: ***; mend" in str(segment.error)
-    assert str(segment.error).endswith("Int64: ***; mend the data or the operation; nothing was published")
+    assert "operation 1 (cast): column 's' has values that cannot become Int64: ***; fix" in str(segment.error)
+    assert str(segment.error).endswith("Int64: ***; fix the data or the operation; nothing was published")
     assert segment.error is not None
     assert segment.error.__cause__ is None
 
@@ -98,7 +98,7 @@ def test_keys_of_personal_data_are_not_told(tmp_path: Path) -> None:
     pipe = lp.pipeline("p", base=tmp_path).source("a", **source)
     join = {"join": {"with": "a", "on": "s", "validate": "1:1", "suffix": "_there"}}
     (segment,) = pipe.stage("s", "a", do=[join]).output("s", "out/s").build().compile().run().segments[-1:]
-    assert "key (***) stands 2 times" in str(segment.error)
+    assert "key (***) occurs 2 times" in str(segment.error)
 
 
 @pytest.mark.parametrize("deliveries", [1, 2])
@@ -115,6 +115,6 @@ def test_rows_of_figures_are_there_until_it_is_known_what_failed(tmp_path: Path,
     (error,) = [str(s.error) for s in result.segments if s.error]
     assert error == (
         "stage 't', operation 1 (derive): column 'most' has values that cannot become Int32: [\"x\"]; "
-        "mend the data or the operation; nothing was published"
+        "fix the data or the operation; nothing was published"
     )
     assert sorted(tmp_path.rglob("out*/**/*.parquet")) == before

@@ -149,15 +149,15 @@ def test_versions_and_moments(uri: str) -> None:
     assert values(as_of="2024-05-02") == values(as_of=dt.date(2024, 5, 2)) == [3]
     with pytest.raises(StorageError, match="there is no version 4; versions 1 to 3 exist"):
         lp.scan(uri, version=4)
-    with pytest.raises(StorageError, match="nothing was committed before"):
+    with pytest.raises(StorageError, match="there is no version from before"):
         lp.scan(uri, as_of=NOON)
-    with pytest.raises(StorageError, match="nothing was committed before"):
+    with pytest.raises(StorageError, match="there is no version from before"):
         lp.scan(uri, as_of=NOON.date())
     for wrong, message in (
-        ({"version": 1, "as_of": NOON}, "both a version and a moment are given; leave out version or as_of"),
-        ({"version": "1"}, "version '1' is no number; give version=3, or as_of='2024-01-31T12:00'"),
-        ({"as_of": "noon"}, "as_of 'noon' is no time; write one such as 2024-01-31 or 2024-01-31T12:00"),
-        ({"as_of": 3}, "as_of 3 is no time; give a datetime, a date, or a text such as 2024-01-31"),
+        ({"version": 1, "as_of": NOON}, "both version and as_of are given; leave out version or as_of"),
+        ({"version": "1"}, "version '1' is not a number; give version=3, or as_of='2024-01-31T12:00'"),
+        ({"as_of": "noon"}, "as_of 'noon' is not a time; write one such as 2024-01-31 or 2024-01-31T12:00"),
+        ({"as_of": 3}, "as_of 3 is not a time; give a datetime, a date, or a text such as 2024-01-31"),
     ):
         with pytest.raises(StorageError) as error:
             values(**wrong)

@@ -299,7 +299,7 @@ def may_be(value: Any, box: Bounds) -> bool:
         return box.nulls != 0
     if box.nulls == box.values:
         return False
-    if box.low is None or value != value:  # bounds do not speak of what is no number
+    if box.low is None or value != value:  # bounds do not speak of what is not a number
         return True
     plain = value.encode() if isinstance(value, str) else value
     return bool(box.low <= plain <= box.high)
@@ -419,7 +419,7 @@ def test_what_is_wrong_is_said(tmp_path: Path) -> None:
         (
             {"idd": [1]},
             "id",
-            "the keys have no column 'id', by which the dataset's rows are told apart; did you mean 'idd'?",
+            "the keys have no column 'id', which is part of the dataset's key; did you mean 'idd'?",
         ),
         (
             {"id": ["1"]},

@@ -344,7 +344,7 @@ def test_as_of_means_a_moment_in_any_time_zone_and_utc_without_one(uri: str, mom
 def test_as_of_before_the_first_commit_is_an_error(uri: str) -> None:
     dataset = Dataset(uri.removesuffix(".commits"))
     dataset.log.append(commit(1))
-    with pytest.raises(StorageError, match="nothing was committed before 2024-05-01 12:59"):
+    with pytest.raises(StorageError, match="there is no version from before 2024-05-01 12:59"):
         dataset.read(as_of=datetime(2024, 5, 1, 12, 59))
 
 

@@ -154,7 +154,7 @@ def test_what_has_become_short_is_read_without_lists(uri: str) -> None:
     log = Dataset(uri).log
     log.remove_lists(long.name)
     assert log.read(3).info["seen"] == SEEN[:10]
-    with pytest.raises(StorageError, match="rests upon lists that are gone"):
+    with pytest.raises(StorageError, match="refers to file lists that are gone"):
         log.read(2)
 
 
@@ -224,7 +224,7 @@ def test_lists_that_were_edited_or_are_gone_are_named(uri: str, large: bool, mon
     whole = fs.cat_file(path)
     assert log.read(3).info["seen"] == SEEN[:2_001]
     fs.pipe_file(path, whole.replace(b"00001", b"00002", 1))
-    told = f"{at}: the lists that commits rest upon were changed after they were written; restore it from a backup, or read an earlier version"
+    told = f"{at}: the file lists that commits refer to were changed after they were written; restore it from a backup, or read an earlier version"
     for version in (2, 3):
         with pytest.raises(StorageError) as caught:
             log.read(version)
@@ -232,7 +232,7 @@ def test_lists_that_were_edited_or_are_gone_are_named(uri: str, large: bool, mon
     fs.rm_file(path)
     with pytest.raises(StorageError) as caught:
         Dataset(uri).latest()
-    gone = f"{at}: the commit rests upon lists that are gone; restore it from a backup, or read an earlier version"
+    gone = f"{at}: the commit refers to file lists that are gone; restore it from a backup, or read an earlier version"
     assert str(caught.value) == gone
     assert log.read(1).info["seen"] == SEEN[:1_500]
     fs.pipe_file(path, whole)

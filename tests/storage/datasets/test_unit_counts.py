@@ -74,5 +74,5 @@ def test_a_file_that_is_gone_is_named(tmp_path: Path) -> None:
     with pytest.raises(SourceError) as told:
         count_units(str(tmp_path), [DataFile("a.parquet", 1, 1)])
     assert str(told.value) == (
-        f"{tmp_path}/a.parquet: cannot be read: No such file or directory; check path, rights and network, or deliver it again"
+        f"{tmp_path}/a.parquet: cannot be read: No such file or directory; check the path, permissions and network, or deliver it again"
     )

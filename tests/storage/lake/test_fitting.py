@@ -55,7 +55,7 @@ def test_what_was_written_for_nothing_is_deleted(tmp_path: Path) -> None:
         dataset.append(late)
     assert [p.name for p in (tmp_path / "out").glob("*.parquet")] == ["r1-001-00000.parquet"]
     gone = replace(late.files[0], path="gone-001-00000.parquet")
-    what = "gone-001-00000.parquet: rows that a Delta reader would misread cannot be written once more: No such file"
+    what = "gone-001-00000.parquet: rows that a Delta reader would misread cannot be rewritten: No such file"
     with pytest.raises(StorageError, match=what):
         fitted(dataset, replace(late, files=(*late.files, gone)))
     assert [p.name for p in (tmp_path / "out").glob("*.parquet")] == ["r1-001-00000.parquet"]

@@ -47,7 +47,7 @@ def test_tables_of_deltalake(tmp_path: Path) -> None:
     with pytest.raises(StorageError) as caught:
         log.table(3)
     assert str(caught.value) == (
-        f"{log.uri}: version 0 of the Delta log is missing, and no checkpoint that can be read stands for it; "
+        f"{log.uri}: version 0 of the Delta log is missing, and no readable checkpoint replaces it; "
         "ask for a later version, or restore the file"
     )
 

@@ -52,7 +52,7 @@ def test_a_log_that_cannot_be_written_is_caught_up() -> None:
             dataset.publish(run="r", time=NOW)
         assert str(caught.value) == (
             f"{faults.uri}out/_delta_log: the Delta log cannot be written: [Errno 28] No space left on device; "
-            "the rows are committed; mend the cause and run again"
+            "the rows are committed; fix the cause and run again"
         )
         faults.fail("create", FULL)
         with pytest.raises(StorageError, match="the Delta log cannot be written"):

@@ -106,7 +106,7 @@ def test_types_that_the_table_does_not_hold(tmp_path: Path) -> None:
         memory.scan(memory.files)
     assert str(caught.value) == (
         f"{memory.files[0].uri}: the file has String in column 'n', which is Int64 in the Delta table; "
-        "have the table's owner write the file anew"
+        "have the table's owner rewrite the file"
     )
 
 

@@ -391,8 +391,8 @@ def test_a_sample_has_rows_of_all_files(uri: str) -> None:
     [
         (Layout(sort_by=("ids",)), None, "there is no column 'ids'; did you mean 'id'?"),
         (Layout(), ("ids",), "there is no column 'ids'; did you mean 'id'?"),
-        (Layout(partition_by=("float",)), None, "Float64 column 'float' cannot name folders; partition by text, whole numbers"),
-        (Layout(), ("id", "float"), "Float64 column 'float' cannot name folders"),
+        (Layout(partition_by=("float",)), None, "Float64 column 'float' cannot be a partition column; partition by text, whole numbers"),
+        (Layout(), ("id", "float"), "Float64 column 'float' cannot be a partition column"),
         (Layout(codec="zip"), None, "there is no codec 'zip'"),
         (Layout(sort_by=("id",), curve="hilbert"), None, "a hilbert order of 1 columns cannot be made"),
     ],

@@ -27,7 +27,7 @@ def test_what_is_no_parquet(tmp_path: Path, content: bytes, why: str) -> None:
         with pytest.raises(SourceError) as caught:
             read(str(tmp_path / "a"))
         assert str(caught.value) == (
-            f"{tmp_path}/a: cannot be read: {why}; check path, rights and network, or deliver it again"
+            f"{tmp_path}/a: cannot be read: {why}; check the path, permissions and network, or deliver it again"
         )
         with pytest.raises(SourceError, match="No such file or directory"):
             read(str(tmp_path / "b"))

@@ -273,7 +273,7 @@ def test_a_row_over_many_lines_is_found_however_long_it_is(monkeypatch: pytest.M
     ]
     assert read(f'{{"a": "{"x" * 300}"}}\n{{'.encode(), "ndjson") == [
         (None, None, None, "x" * 300, None),
-        ("2", "{", "it is no JSON: Expecting property name enclosed in double quotes at character 2", None, None),
+        ("2", "{", "it is not JSON: Expecting property name enclosed in double quotes at character 2", None, None),
     ]
 
 

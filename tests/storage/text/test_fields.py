@@ -109,7 +109,7 @@ def test_of_a_part_lines_are_counted_from_the_start_of_its_file(tmp_path: Path) 
 def test_a_file_that_is_gone_when_it_is_looked_at(tmp_path: Path) -> None:
     file = FileInfo(str(tmp_path / "x.ndjson"), 5)
     assert refusal([file], a="Int64") == (
-        f"{file.uri}: is not readable as ndjson: No such file or directory; mend the cause and run again"
+        f"{file.uri}: is not readable as ndjson: No such file or directory; fix the cause and run again"
     )
 
 
@@ -237,5 +237,5 @@ def test_a_connection_that_is_lost_as_fields_are_looked_for(tmp_path: Path) -> N
         file = FileInfo(f"{data}a.ndjson", 9)
         faults.fail("read", ConnectionResetError(104, "Connection reset by peer"))
         assert refusal([file], a="Int64") == (
-            "faulty://a.ndjson: is not readable as ndjson: Connection reset by peer; mend the cause and run again"
+            "faulty://a.ndjson: is not readable as ndjson: Connection reset by peer; fix the cause and run again"
         )
