@@ -134,6 +134,7 @@ NEVER_FOR = {
     "from lazypipe.__main__ import main; main(['run', 'small.yaml'])": [
         "jsonschema", "fsspec", "http", "urllib.request", "lazypipe.contracts", "lazypipe.incremental.diff",
         "lazypipe.records.endpoint", "lazypipe.records.openlineage", "lazypipe.run.segment.merge", "lazypipe.run.trace",
+        "lazypipe.run.upkeep", "lazypipe.storage.lake", "lazypipe.storage.optimizer.advice",
     ],
     # the second finds nothing new
     "import subprocess as s; s.run([sys.executable, '-m', 'lazypipe', 'run', 'small.yaml'], check=True); "
@@ -141,8 +142,9 @@ NEVER_FOR = {
         "lazypipe.compile.changes.added_up", "lazypipe.compile.changes.declared", "lazypipe.compile.lineage",
         "lazypipe.plan.graph", "lazypipe.plan.places", "lazypipe.plan.steps", "lazypipe.plan.uses",
         "lazypipe.run.lake", "lazypipe.run.layouts", "lazypipe.run.panefeed", "lazypipe.run.segment.attempt",
-        "lazypipe.run.segment.query", "lazypipe.run.upkeep", "lazypipe.storage.datasets.keyed", "lazypipe.storage.lake.fitting",
-        "lazypipe.storage.lake.table", "lazypipe.storage.optimizer.advice", "lazypipe.storage.optimizer.workload", "lazypipe.storage.sink",
+        "lazypipe.run.segment.query", "lazypipe.run.upkeep", "lazypipe.storage.datasets.data_files",
+        "lazypipe.storage.datasets.keyed", "lazypipe.storage.lake.fitting", "lazypipe.storage.lake.table",
+        "lazypipe.storage.optimizer", "lazypipe.storage.sink",
     ],
 }  # fmt: skip
 

@@ -49,7 +49,8 @@ class Run:
 
     ``patient`` tells whether sources without any file are waited for. ``cut`` are text files that grow while the run lasts: of these it
     reads what they were listed with. ``moments`` says of sources who parses them, and ``each`` which have been tried each row for itself. ``flat`` are layouts of
-    outputs without the folders that were advised, as some value cannot name one.
+    outputs without the folders that were advised, as some value cannot name one. ``kept`` gives rows that are there, as a plan that is made when
+    it is asked for.
     """
 
     plan: CompiledPipeline
@@ -62,7 +63,7 @@ class Run:
     full: bool = False
     bound: Bound = UNBOUND
     patient: bool = False
-    kept: dict[str, pl.LazyFrame] = field(default_factory=dict)
+    kept: dict[str, Callable[[], pl.LazyFrame]] = field(default_factory=dict)
     shared: dict[str, Shared] = field(default_factory=dict)
     published: dict[str, tuple[Dataset, Commit]] = field(default_factory=dict)
     snapshots: dict[str, Snapshot] = field(default_factory=dict)

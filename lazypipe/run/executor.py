@@ -14,7 +14,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from functools import cached_property
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -327,7 +327,7 @@ class _Execution:
         commit = work.commit
         assert commit is not None
         self.run.published.setdefault(segment.node, (dataset, commit))
-        self.run.kept.setdefault(segment.node, dataset.scan(commit))
+        self.run.kept.setdefault(segment.node, cache(partial(dataset.scan, commit)))
         return SegmentResult(
             segment.name,
             "unchanged",

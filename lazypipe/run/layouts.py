@@ -17,7 +17,6 @@ from lazypipe.spec.model import Output
 from lazypipe.storage.datasets.dataset import Dataset
 from lazypipe.storage.datasets.log import KEPT, Commit
 from lazypipe.storage.hive import NAME_BYTES
-from lazypipe.storage.lake.fitting import plain
 from lazypipe.storage.optimizer.choice import LITTLE, Goal, choosing_seconds
 from lazypipe.storage.optimizer.forms import check_forms, owner
 from lazypipe.storage.optimizer.layout import DEFAULT, Layout
@@ -133,6 +132,8 @@ def kept(output: Output, commit: Commit | None, schema: pl.Schema, *, ordered: b
         return None
     layout = Layout.from_dict(said["layout"])
     if output.delta_log:
+        from lazypipe.storage.lake.fitting import plain
+
         layout = plain(layout)
     if ordered:
         layout = replace(layout, sort_by=(), curve="linear", bounds={})

@@ -9,7 +9,6 @@ import polars as pl
 from lazypipe.compile.node import Node
 from lazypipe.compile.outputs.modes import written_schema
 from lazypipe.spec.model import Fault, Output, Path, Pipeline
-from lazypipe.storage.lake.types import misfits
 
 __all__ = ["check_tables"]
 
@@ -29,6 +28,8 @@ def _found(output: Output, schema: pl.Schema, at: Path) -> Iterator[Fault]:
         written = written_schema(output, schema)
     except KeyError:  # event_time names no column, which is told already
         return
+    from lazypipe.storage.lake.types import misfits
+
     for misfit in misfits(written, output.partition_by):
         path = (*at, "partition_by") if "partitions" in misfit.what else (*at, "format")
         yield Fault(misfit.what, misfit.fix, path)

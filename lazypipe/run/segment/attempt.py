@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import suppress
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -96,8 +96,11 @@ class Attempt:
             self.all.published.setdefault(self.segment.node, (self.target.dataset, commit))
         gates = self.audit.reports()  # while it is still known that rows carry their units
         seen = self.target.output is not None and commit is not None
-        rows = self.target.dataset.scan(commit) if seen and commit is not None else self.target.rows_of(sink, written)
-        self.all.kept.setdefault(self.segment.node, rows)
+        if seen and commit is not None:
+            self.all.kept.setdefault(self.segment.node, cache(partial(self.target.dataset.scan, commit)))
+        else:
+            rows = self.target.rows_of(sink, written)
+            self.all.kept.setdefault(self.segment.node, lambda: rows)
         if self.target.removes_keys and commit is not None:
             self._read_without(commit)
         if self.target.output is None and self.work.told_apart:
@@ -132,7 +135,7 @@ class Attempt:
         for name, output in self.plan.outputs.items():
             if output.stage in self.all.published and self.plan.share_place(name, self.segment.output):
                 self.all.published[output.stage] = (self.target.dataset, commit)
-                self.all.kept[output.stage] = self.target.dataset.scan(commit)
+                self.all.kept[output.stage] = cache(partial(self.target.dataset.scan, commit))
 
     def _judge_again(self, started: float) -> SegmentResult:
         """Judge the rows that are published by the rules of the gate as they are now; publish them again with what was found."""
@@ -181,7 +184,7 @@ class Attempt:
         self.publication.published = True
         self.all.recorder.written[self.segment.name] = ()
         self.all.published.setdefault(name, (dataset, made))
-        self.all.kept.setdefault(name, dataset.scan(made))
+        self.all.kept.setdefault(name, cache(partial(dataset.scan, made)))
         return SegmentResult(
             self.segment.name,
             "done",

@@ -181,7 +181,7 @@ class Query:
             shared = self._shared(name)
             if shared is None and units is not None:
                 shared = self._of_units(name, units)
-            return taps.label(self.run.kept[name] if shared is None else self._told_gates(shared), name)
+            return taps.label(self.run.kept[name]() if shared is None else self._told_gates(shared), name)
         node = self.plan.nodes[name]
         quarantines = any(c.action == "quarantine" for c in node.checks)
         if node.source is not None:
@@ -260,7 +260,7 @@ class Query:
             if shared is not None:
                 return shared if told else shared.drop(UNIT)
             if units is None:
-                return self.run.kept[name]
+                return self.run.kept[name]()
             rows = self._of_units(name, units)
             return rows if told else rows.drop(UNIT)
         node = self.plan.nodes[name]

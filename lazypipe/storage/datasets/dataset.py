@@ -282,8 +282,6 @@ class Dataset:
         CommitConflict
             If a run commits meanwhile.
         """
-        from lazypipe.storage.lake import publish
-
         latest = self.latest()
         if latest is None:
             return 0
@@ -294,16 +292,18 @@ class Dataset:
             info |= self._table(latest, version, begin=True)
             self.append(replace(latest, version=version, run=run, time=time, mode=REWRITE, info=info))
             return 1
+        from lazypipe.storage.lake import publish
+
         return publish.catch_up(self.uri, self.log, latest, self.storage_options)
 
     def _table(self, previous: Commit | None, version: int, *, begin: bool = False) -> dict[str, Any]:
         """Return the part of a commit's ``info`` about its Delta table: none without a table, unless it is to ``begin`` one."""
-        from lazypipe.storage.lake import publish
-
         before = None if previous is None else previous.info.get(DELTA)
         if before is None:
             if not begin:
                 return {}
+            from lazypipe.storage.lake import publish
+
             publish.refuse_taken(self.uri, self.storage_options)
             return {DELTA: version}
         if self.delta is False:
