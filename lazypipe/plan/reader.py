@@ -338,6 +338,8 @@ def _expr(view: Any, args: tuple[PlanExpr, ...], by: tuple[PlanExpr, ...], exact
         case "Function":
             data = view.function_data
             name, *options = data if isinstance(data, tuple) else (data,)
+            if name == "dynamic_pred":
+                options = []  # a number that Polars draws each time
             return PlanExpr(
                 "function", function_name(name), args, options=tuple(plain(o) for o in options), exact=exact
             )

@@ -194,3 +194,11 @@ def lp_python(function: object) -> object:
     from lazypipe import ops
 
     return ops.operation_class("python")(call=function)
+
+
+def test_a_query_that_stops_early_is_the_same_plan_each_time() -> None:
+    """Polars draws a number for what a sort tells the rows ahead of it, once its first rows are known."""
+    first = pl.LazyFrame({"x": [3, 1, 2], "y": [1, 2, 3]}).sort("x").head(2)
+    one, other = (plan_lineage(read_plan(first, optimized=True), "out") for _ in range(2))
+    assert one == other
+    assert one.dataset[Flow(Column("frame", "x"), "FILTER")] == "dynamic_pred(x)"
