@@ -62,7 +62,7 @@ class Deciding:
                 raise self._overtaken(segment, "of newer rows than this one has read")
 
     def _refuse_lacking(self, segment: Segment, work: Work) -> None:
-        """Raise CommitConflict where an output has become another since rows were read that it shares with others, and needs more of them by now."""
+        """Raise CommitConflict where outputs have become others since rows were read that they share, and need more of them by now."""
         if work.kind not in ("units", "all"):
             return
         for node in segment.reads:
@@ -71,9 +71,11 @@ class Deciding:
                 raise self._overtaken(segment, f"and more is needed of {node!r} than this one has read")
 
     def _overtaken(self, segment: Segment, what: str) -> CommitConflict:
+        # what is kept for this run only has no place of its own
+        output = None if segment.output is None else self.run.plan.outputs[segment.output]
         return CommitConflict(
             f"another run has committed meanwhile, {what}",
-            uri=self.run.plan.redact(self.run.plan.outputs[segment.name].to),
+            uri=None if output is None else self.run.plan.redact(output.to),
             fix="run again: nothing of this run became visible",
         )
 
@@ -102,7 +104,9 @@ class Deciding:
             return Work("all", "")
         needs, anew = (None, frozenset[str]()) if run.full else needs_of(run.plan, segment, self._work_of)
         self.asked[segment.node] = needs
-        return decide_shared(run.plan, segment, self._terms(), state_of(run.plan, segment), needs, anew)
+        work = decide_shared(run.plan, segment, self._terms(), state_of(run.plan, segment), needs, anew)
+        self._refuse_lacking(segment, work)
+        return work
 
     def _work_of(self, segment: Segment) -> Work | None:
         """Return the work of a segment that may still run in this run; None if it cannot be told yet."""
