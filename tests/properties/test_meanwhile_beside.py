@@ -49,6 +49,7 @@ OUTPUTS: dict[str, dict[str, Any]] = {
     "mid": {},
     "copy": {"from": "mid", "mode": "append"},
     "sums": {},
+    "totals": {},
     "put": {"mode": "upsert", "key": "id", "order_by": "t", "changes": True},
     "hist": {"mode": "scd2", "key": "id", "event_time": "at"},
     "held": {},
@@ -60,6 +61,8 @@ TELLS = {
         "gate": [{"not_null": {"columns": ["k"], "action": "quarantine"}}],
     },
     "sums": {"from": "mid", "do": [{"aggregate": {"by": "k", "aggregate": {"n": "count(*)", "v": "sum(v)"}}}]},
+    # made of all rows, whichever have come
+    "totals": {"from": "s", "do": [{"over": {"order_by": ["v"], "columns": {"w": "sum(v)"}}}]},
     "put": {"from": "s", "do": []},
     "hist": {"from": "s", "do": [{"derive": {"at": "t * 60000000"}}, {"cast": {"at": "Datetime(us)"}}]},
 }
@@ -213,6 +216,9 @@ class World:
                     assert self.held(uri, "k", "n", "v") == Counter((k, len(v), sum(v)) for k, v in groups.items()), (
                         name
                     )
+                case "totals":
+                    total = sum(r[2] for r in good)
+                    assert self.held(uri, *COLUMNS, "w") == Counter((*r, total) for r in good), name
                 case "put":
                     last = {r[0]: r for r in good if r[0] not in self.deleted}
                     assert self.held(uri, *COLUMNS) == Counter(last.values()), name
