@@ -59,7 +59,7 @@ def test_memory_does_not_grow_with_a_remote_file() -> None:
 
 
 def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match="cannot be read: No such file or directory; check path") as caught:
+    with pytest.raises(SourceError, match="cannot be read: No such file or directory; check the path") as caught:
         hash_file(str(tmp_path / "a"))
     assert caught.value.uri == str(tmp_path / "a")
     with faulty() as faults:
