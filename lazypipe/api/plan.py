@@ -17,7 +17,6 @@ from lazypipe.compile.sources.source import BoundSource, Snapshot
 from lazypipe.errors import LazypipeError, nearest
 from lazypipe.spec import model
 from lazypipe.spec.types import dtype_name
-from lazypipe.storage import uri as uris
 
 if TYPE_CHECKING:
     from lazypipe.compile.node import Node
@@ -333,7 +332,7 @@ class Plan(CompiledPipeline):
         from lazypipe.records.ledger import Ledger
         from lazypipe.run import panes
 
-        known = Ledger(self.audit.uri, key=self.audit.key) if self.audit.is_on else None
+        known = Ledger.of(self.audit) if self.audit.is_on else None
         return panes.window_history(self, output, key, window, known)
 
     def trace(
@@ -419,9 +418,8 @@ class Plan(CompiledPipeline):
         if target is None and (name not in self.nodes or kind != "quarantine"):
             self.output(output)  # which refuses it
         node = self.nodes[name if target is None else self.pipeline.outputs[name].stage]
-        options = None if target is None else target.storage_options
-        state = uris.resolve(self.pipeline.state, self.pipeline.base)
-        place = uris.beside(state, kind, self.pipeline.name, name) if target is None else f"{target.to}__{kind}"
+        options = self.state.storage_options if target is None else target.storage_options
+        place = self.state.place(kind, name) if target is None else f"{target.to}__{kind}"
         if Dataset(place, options).latest() is None:
             if (said := _nothing_beside(name, kind, node, target)) is not None:
                 raise LazypipeError(said)

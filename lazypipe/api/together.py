@@ -19,6 +19,7 @@ from lazypipe.compile.feeding import Feed, Order, feeds, reads
 from lazypipe.compile.outputs.modes import written_schema
 from lazypipe.compile.sources.binding import expand_source
 from lazypipe.compile.sources.contract import read_contract
+from lazypipe.compile.state import bind_state
 from lazypipe.errors import AwayError, DefinitionError, LazypipeError, Problem, RunError, SourceError, nearest
 from lazypipe.records.ledger import Ledger
 from lazypipe.run.context import run_id
@@ -323,10 +324,11 @@ def _recorded(
     """Have the ledger of a definition say that a run of it did not begin, if it has one, and its place can be told."""
     faults: list[Fault] = []
     outputs, secrets = bind_outputs(pipeline, os.environ, faults)
-    audit, more = bind_audit(pipeline, os.environ, faults)
+    state, more = bind_state(pipeline, os.environ, faults)
+    audit, other = bind_audit(pipeline, os.environ, state, faults)
     if not audit.is_on or faults:
         return result
-    book, redact = Ledger(audit.uri, key=audit.key), Redactor((*secrets, *more))
+    book, redact = Ledger.of(audit), Redactor((*secrets, *more, *other))
     actor = how.get("actor") or audit.actor
     warning = record_not_begun(result, pipeline, outputs, redact, book, actor, asked, why)
     return result if warning is None else replace(result, warnings=(warning,))

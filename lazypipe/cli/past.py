@@ -18,6 +18,8 @@ from lazypipe.cli.commands import (
     read_all,
     read_each,
     say,
+    storage_options,
+    take_storage_options,
     tell_each,
     write_json,
 )
@@ -67,6 +69,8 @@ def add(commands: Commands) -> None:
     )
     audit.add_argument("output", help="the output")
     audit.add_argument("--version", type=int, metavar="N", help="the version to report on. Default: the latest")
+    for made in (ledger, audit):
+        take_storage_options(made)
 
 
 def _status(options: argparse.Namespace) -> int:
@@ -110,11 +114,13 @@ def _print_status(found: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _history(options: argparse.Namespace) -> int:
-    from lazypipe.records.record import Records
-    from lazypipe.storage import uri as uris
-
     pipe = loaded(options.file)
-    records = Records(uris.join(uris.resolve(pipe.state, pipe.base), "runs"))
+
+    from lazypipe.compile.state import state_of
+    from lazypipe.records.record import Records
+
+    state = state_of(pipe)
+    records = Records(state.join("runs"), state.storage_options)
     found = lp.history(pipe, options.output).to_dicts()
     found = [{**one, "why": records.why(one["run"], options.output)} for one in found]
     if options.json:
@@ -154,7 +160,7 @@ def _of(target: str) -> str | lp.Pipeline:
 
 
 def _ledger(options: argparse.Namespace) -> int:
-    ledger = lp.ledger(_of(options.file))
+    ledger = lp.ledger(_of(options.file), storage_options=storage_options(options))
     checks = options.verify or options.data or options.head is not None
     asked = {
         "--verify": checks,
@@ -185,6 +191,8 @@ def _ledger(options: argparse.Namespace) -> int:
 
 
 def _audit(options: argparse.Namespace) -> int:
-    report = lp.audit_report(_of(options.file), options.output, options.version)
+    target, place = _of(options.file), storage_options(options)
+    known = lp.ledger(target, storage_options=place) if place else target
+    report = lp.audit_report(known, options.output, options.version)
     print(report.to_json() if options.json else report.to_markdown())
     return 0 if report.ok else 3

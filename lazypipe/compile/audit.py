@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lazypipe.compile.sources.binding import expand_env
-from lazypipe.spec.model import Fault, Pipeline
+from lazypipe.compile.state import StateFolder
+from lazypipe.spec.model import NOTHING, Fault, Pipeline
 from lazypipe.storage import uri as uris
 
 __all__ = ["BoundAudit", "bind_audit"]
@@ -22,6 +23,7 @@ class BoundAudit:
 
     mode: str
     uri: str = field(repr=False)
+    storage_options: Mapping[str, Any] = field(default=NOTHING, repr=False)
     key: str | None = field(default=None, repr=False)
     actor: str | None = None
     hash_all: bool = False
@@ -32,14 +34,16 @@ class BoundAudit:
         return self.mode != "off"
 
 
-def bind_audit(pipeline: Pipeline, env: Mapping[str, str], faults: list[Fault]) -> tuple[BoundAudit, list[uris.Secret]]:
+def bind_audit(
+    pipeline: Pipeline, env: Mapping[str, str], state: StateFolder, faults: list[Fault]
+) -> tuple[BoundAudit, list[uris.Secret]]:
     """Return the settings of a pipeline, and the values from the environment in them."""
     audit = pipeline.audit
     if audit.mode == "off":
         return BoundAudit("off", ""), []
     bound: dict[str, Any] = {}
     secrets: list[uris.Secret] = []
-    for name in ("ledger", "key", "actor"):
+    for name in ("ledger", "key", "actor", "storage_options"):
         written = getattr(audit, name)
         try:
             bound[name], used = expand_env(written, env, ("audit", name))
@@ -52,6 +56,6 @@ def bind_audit(pipeline: Pipeline, env: Mapping[str, str], faults: list[Fault]) 
             # what a variable that is empty stands for is not noted as a secret
             what = "the key is empty" if not bound["key"] else "the key that signs records is written in the definition"
             faults.append(Fault(what, "write key: ${LEDGER_KEY}, and set that variable", ("audit", "key")))
-    uri = bound["ledger"] or uris.join(uris.resolve(pipeline.state, pipeline.base), "ledger")
-    where = uris.resolve(uri, pipeline.base)
-    return BoundAudit(audit.mode, where, bound["key"], bound["actor"], audit.hash == "all"), secrets
+    where = uris.resolve(bound["ledger"], pipeline.base) if bound["ledger"] else state.join("ledger")
+    options = bound["storage_options"] or ({} if bound["ledger"] else state.storage_options)
+    return BoundAudit(audit.mode, where, options, bound["key"], bound["actor"], audit.hash == "all"), secrets

@@ -14,6 +14,7 @@ import polars as pl
 from lazypipe.compile.audit import BoundAudit
 from lazypipe.compile.node import Node, ancestors, compile_checks
 from lazypipe.compile.segments import Segment
+from lazypipe.compile.state import StateFolder
 from lazypipe.errors import LazypipeError, RunError, SourceError, nearest
 from lazypipe.gates import Check
 from lazypipe.plan.explain import Kind, explain
@@ -63,6 +64,7 @@ class CompiledPipeline:
     nodes: Mapping[str, Node] = field(repr=False)
     frames: Mapping[str, pl.LazyFrame] = field(repr=False)
     segments: tuple[Segment, ...]
+    state: StateFolder
     redact: uris.Redactor = field(default_factory=uris.Redactor, repr=False)
     outputs: Mapping[str, Output] = field(default_factory=lambda: NOTHING, repr=False)
     held: Mapping[str, pl.Schema | None] = field(default_factory=lambda: NOTHING, repr=False)
@@ -132,8 +134,7 @@ class CompiledPipeline:
     def _parts(self) -> Parts:
         from lazypipe.compile.parts import Parts
 
-        state = uris.resolve(self.pipeline.state, self.pipeline.base)
-        return Parts(self.pipeline.name, self.nodes, self.segments, self.outputs, state, self.redact)
+        return Parts(self.state, self.nodes, self.segments, self.outputs, self.redact)
 
     @property
     def strategies(self) -> Mapping[str, Strategy]:

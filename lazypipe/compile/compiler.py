@@ -29,6 +29,7 @@ from lazypipe.compile.outputs.panes import check_panes, untimed
 from lazypipe.compile.segments import cut
 from lazypipe.compile.sources.binding import bind, expand_env
 from lazypipe.compile.sources.source import BoundSource, Recalled, Snapshot
+from lazypipe.compile.state import bind_state
 from lazypipe.errors import AwayError, SourceError, StorageError, nearest
 from lazypipe.spec.arguments import Arguments
 from lazypipe.spec.loader import problems
@@ -107,10 +108,12 @@ def compile_pipeline(
         look = partial(bind, base=pipeline.base, env=environment, admit=partial(admit, outputs), recall=recall(outputs))
         binding = _begin(pool, {n: s for n, s in pipeline.sources.items() if n in needed}, look)
         faults += wrong
-        audit, more = bind_audit(pipeline, environment, faults)
+        state, more = bind_state(pipeline, environment, faults)
+        used += more
+        audit, more = bind_audit(pipeline, environment, state, faults)
         used += more
         held = _held(outputs, uris.Redactor(tuple(used)))
-        events, more = bind_openlineage(pipeline, environment, faults)
+        events, more = bind_openlineage(pipeline, environment, state, faults)
         make_scope = partial(_scope, params=values, modules=modules)
         nodes, unread = compile_nodes(pipeline, graph, needed, binding, held, make_scope, faults)
     _check_output_columns(pipeline, nodes, faults)
@@ -149,7 +152,7 @@ def compile_pipeline(
     # most are compiled for all outputs: then nobody reads who is not there
     others = partial(_others, written, params, now=now, env=env, allow=modules, admit=admit) if asked else None
     return CompiledPipeline(
-        written, values, nodes, frames, segments, redact, outputs, held, asked, audit, events, others
+        written, values, nodes, frames, segments, state, redact, outputs, held, asked, audit, events, others
     )
 
 

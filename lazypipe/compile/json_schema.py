@@ -280,6 +280,13 @@ def _time() -> dict[str, Any]:
     }
 
 
+def _state() -> dict[str, Any]:
+    what = "Folder for run records and quarantined rows of sources and inner stages"
+    uri = _text(f"{what}, relative to this file; ${{NAME}} is replaced by an environment variable. Default: .lazypipe")
+    settings = _object(f"{what}.", {"uri": uri, "storage_options": _OPTIONS}, ("uri",))
+    return _either(uri["description"], settings, uri)
+
+
 def _audit() -> dict[str, Any]:
     modes = _choice(
         "required: nothing is published unless it is recorded; recorded: if a record cannot be written, the run's"
@@ -291,7 +298,8 @@ def _audit() -> dict[str, Any]:
         {
             "mode": modes,
             "ledger": _text(
-                "Folder of the ledger, relative to this file; several pipelines may share one. Default: <state>/ledger"
+                "Folder of the ledger, relative to this file; several pipelines may share one; ${NAME} is replaced by an "
+                "environment variable. Default: <state>/ledger"
             ),
             "key": _text(
                 "A variable such as ${LEDGER_KEY} with a secret key that signs each record, so that only those "
@@ -304,6 +312,7 @@ def _audit() -> dict[str, Any]:
                 "Which files are hashed: local ones, or all; remote files are then read once more. Default: local.",
                 ["local", "all"],
             ),
+            "storage_options": _OPTIONS,
         },
     )
     return _either(settings["description"], settings, modes)
@@ -597,9 +606,7 @@ def build() -> dict[str, Any]:
             "name": _text("The pipeline's name."),
             "description": _DESCRIPTION,
             "params": _named("Values that the caller can set.", "param"),
-            "state": _text(
-                "Folder for run records and quarantined rows of sources and inner stages. Default: .lazypipe"
-            ),
+            "state": _state(),
             "audit": _audit(),
             "openlineage": _openlineage(),
             "sources": _named("Where rows come from.", "source"),

@@ -70,7 +70,7 @@ def pipeline_lineage(parts: Parts, *, optimized: bool = False, masks: frozenset[
         else:
             more.append(_output(f"{name}@output" if name in parts.nodes else name, places[output.stage], uri))
     aside = [(replace(w, optimized=False) if optimized else w).aside() for w in works.values() if _sets_aside(w.node)]
-    return Lineage(parts.name, (*found, *more, *aside), optimized)
+    return Lineage(parts.state.pipeline, (*found, *more, *aside), optimized)
 
 
 def _sets_aside(node: Node) -> bool:

@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from lazypipe.compile.sources.binding import expand_env
+from lazypipe.compile.state import StateFolder
 from lazypipe.spec.model import NOTHING, Fault, Pipeline, freeze
 from lazypipe.storage import uri as uris
 
@@ -47,7 +48,7 @@ def _has_host(url: str) -> bool:
 
 
 def bind_openlineage(
-    pipeline: Pipeline, env: Mapping[str, str], faults: list[Fault]
+    pipeline: Pipeline, env: Mapping[str, str], state: StateFolder, faults: list[Fault]
 ) -> tuple[Mapping[str, Any], list[uris.Secret]]:
     """Return the settings for events, ready to be used, and the values of the variables in them."""
     given, at = pipeline.openlineage, ("openlineage",)
@@ -66,8 +67,7 @@ def bind_openlineage(
         if found is None and endpoint_fault(bound["url"], {"Authorization": bound.get("api_key", "")}) is not None:
             what = "the value of 'api_key' has characters that are not allowed in a header"
             found = Fault(what, "use printable ASCII only", ("api_key",))
-        state = uris.resolve(pipeline.state, pipeline.base)
-        bound["spool"] = uris.resolve(bound["spool"], pipeline.base) if "spool" in bound else f"{state}/openlineage"
+        bound["spool"] = uris.resolve(bound["spool"], pipeline.base) if "spool" in bound else state.join("openlineage")
         if not uris.is_local(bound["spool"]):
             what = "events that cannot be sent are kept in a folder on this machine, and this is not one"
             found = found or Fault(what, "write spool: a local folder", ("spool",) if "spool" in given else ())

@@ -9,6 +9,7 @@ import polars as pl
 
 from lazypipe.compile.node import Node
 from lazypipe.compile.segments import Segment
+from lazypipe.compile.state import StateFolder
 from lazypipe.gates.rule import Reference
 from lazypipe.spec.model import Output
 from lazypipe.spec.taps import label
@@ -22,11 +23,10 @@ __all__ = ["Parts"]
 class Parts:
     """What they are made from: a compiled pipeline's nodes, segments and outputs, and where its state is."""
 
-    name: str
+    state: StateFolder
     nodes: Mapping[str, Node]
     segments: Sequence[Segment]
     outputs: Mapping[str, Output]
-    state: str
     redact: uris.Redactor
     _leaves: dict[str, pl.LazyFrame] = field(default_factory=dict, init=False, repr=False, compare=False)
 
@@ -49,4 +49,4 @@ class Parts:
         output = next((s.output for s in self.segments if s.node == name), None)
         if output:
             return f"{self.outputs[output].to}__quarantine"
-        return uris.beside(self.state, "quarantine", self.name, name)
+        return self.state.place("quarantine", name)

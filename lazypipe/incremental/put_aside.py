@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from lazypipe.compile.state import state_of
 from lazypipe.spec.model import Pipeline
-from lazypipe.storage import uri as uris
-from lazypipe.storage.datasets.dataset import Dataset
 
 __all__ = ["put_aside"]
 
@@ -19,6 +18,6 @@ def put_aside(pipeline: Pipeline, names: Iterable[str]) -> dict[str, int]:
     StorageError
         If a commit cannot be read.
     """
-    state = uris.resolve(pipeline.state, pipeline.base)
-    commits = ((n, Dataset(uris.beside(state, "quarantine", pipeline.name, n)).latest()) for n in sorted({*names}))
+    state = state_of(pipeline)
+    commits = ((n, state.dataset("quarantine", n).latest()) for n in sorted({*names}))
     return {name: commit.rows for name, commit in commits if commit is not None and commit.rows}

@@ -16,7 +16,6 @@ from lazypipe.compile.compiled import CompiledPipeline
 from lazypipe.compile.segments import Segment
 from lazypipe.incremental.parts import within
 from lazypipe.incremental.work import Work
-from lazypipe.storage import uri as uris
 from lazypipe.storage.datasets.dataset import Dataset
 from lazypipe.storage.datasets.log import DataFile
 from lazypipe.storage.datasets.units import UNIT, Units
@@ -32,8 +31,7 @@ def state_of(plan: CompiledPipeline, segment: Segment) -> Dataset | None:
         return None
     if not any(plan.nodes[n].checks for n in segment.nodes):
         return None
-    state = uris.resolve(plan.pipeline.state, plan.pipeline.base)
-    return Dataset(uris.beside(state, "shared", plan.pipeline.name, segment.node))
+    return plan.state.dataset("shared", segment.node)
 
 
 def needs_of(

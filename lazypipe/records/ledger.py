@@ -21,6 +21,7 @@ from lazypipe.spec.moment import utc_moment
 from lazypipe.storage.numbered import NumberedFiles
 
 if TYPE_CHECKING:
+    from lazypipe.compile.audit import BoundAudit
     from lazypipe.records.history import History, Holding
     from lazypipe.records.verify import Head, Verification
 
@@ -51,12 +52,25 @@ class Ledger:
     ((), None, True)
     """
 
-    def __init__(self, uri: str, *, key: str | None = None, until: datetime | None = None) -> None:
+    def __init__(
+        self,
+        uri: str,
+        *,
+        storage_options: Mapping[str, Any] | None = None,
+        key: str | None = None,
+        until: datetime | None = None,
+    ) -> None:
         self.uri = uri
+        self._options = storage_options
         self._key = key
         self._until = until
-        self._files = NumberedFiles(uri, what="the ledger")
+        self._files = NumberedFiles(uri, storage_options, what="the ledger")
         self._known: dict[int, Entry] = {}
+
+    @classmethod
+    def of(cls, audit: BoundAudit) -> Ledger:
+        """Return the ledger that a pipeline's runs are recorded in."""
+        return cls(audit.uri, storage_options=audit.storage_options, key=audit.key)
 
     @property
     def signs(self) -> bool:
@@ -249,7 +263,7 @@ class Ledger:
 
     def as_of(self, moment: datetime | date | str) -> Self:
         """Return the ledger as it was at a point in time: a datetime, a date, or either as ISO 8601 text. Without a time zone it is UTC."""
-        made = type(self)(self.uri, key=self._key, until=_moment(moment))
+        made = type(self)(self.uri, storage_options=self._options, key=self._key, until=_moment(moment))
         made._known = self._known  # noqa: SLF001  # records do not change
         return made
 

@@ -18,9 +18,10 @@ __all__ = ["Records"]
 class Records:
     """Run records in one folder, on any file system."""
 
-    def __init__(self, uri: str) -> None:
+    def __init__(self, uri: str, storage_options: Mapping[str, Any] | None = None) -> None:
         self.uri = uri
-        self._path = uris.whole_path(uri) if uris.is_local(uri) else uris.file_system(uri)[1]
+        self._options = storage_options
+        self._path = uris.whole_path(uri) if uris.is_local(uri) else uris.file_system(uri, storage_options)[1]
 
     def path(self, run: str) -> str:
         """Return the URI of a run's record."""
@@ -38,7 +39,7 @@ class Records:
                     file.write(data)
                 os.replace(f"{target}.tmp", target)
             else:
-                fs, _ = uris.file_system(self.uri)
+                fs, _ = uris.file_system(self.uri, self._options)
                 uris.make_folder(fs, self._path)
                 fs.pipe_file(target, data)
         except Exception as error:  # any store's own errors: the caller learns which record it was
@@ -51,7 +52,7 @@ class Records:
     def why(self, run: str, output: str) -> str | None:
         """Return why a run wrote an output, if its record is there and says so."""
         try:
-            with uris.opened(self.path(run)) as file:
+            with uris.opened(self.path(run), self._options) as file:
                 segments = json.load(file)["segments"]
             return next((str(s["why"]) for s in segments if s["output"] == output and s["why"]), None)
         except (OSError, ValueError, KeyError, TypeError):  # gone or damaged: what it says is a convenience

@@ -56,7 +56,6 @@ class Run:
     plan: CompiledPipeline
     id: str
     now: datetime
-    state: str
     folder: Path
     observer: Observer
     recorder: Recorder

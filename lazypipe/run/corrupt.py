@@ -112,7 +112,7 @@ def files_set_aside(run: Run, segment: Segment, *, idle: bool = False) -> tuple[
 
 
 def _folder(run: Run, source: BoundSource) -> str:
-    return uris.beside(run.state, "quarantine", run.plan.pipeline.name, f"{source.name}__files")
+    return run.plan.state.place("quarantine", f"{source.name}__files")
 
 
 def _key(source: BoundSource, file: FileInfo | CorruptFile) -> tuple[str, int | None, str | None]:
@@ -129,7 +129,7 @@ def _remembered(run: Run, source: BoundSource) -> dict[tuple[str, int | None, st
     """Return the files that earlier runs have set aside, as they were then, with why."""
     if source.on_corrupt != "quarantine_file":
         return {}
-    fs, path = uris.file_system(_folder(run, source))
+    fs, path = uris.file_system(_folder(run, source), run.plan.state.storage_options)
     found = {}
     try:
         names = sorted(n for n in fs.find(path) if n.endswith(".jsonl") and not n.endswith(f"/{run.id}.jsonl"))
@@ -156,7 +156,7 @@ def _remember(
     target = uris.join(_folder(run, source), f"{run.id}.jsonl")
     more = {"run": run.id, "time": run.now.isoformat(), "read_as": _read_as(source)}
     text = "".join(json.dumps(c.to_dict() | more, ensure_ascii=False) + "\n" for c in new)
-    fs, path = uris.file_system(target)
+    fs, path = uris.file_system(target, run.plan.state.storage_options)
     try:
         uris.make_folder(fs, path.rpartition("/")[0])
         fs.pipe_file(path, text.encode())

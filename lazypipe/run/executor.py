@@ -108,20 +108,18 @@ def execute(
     """
     if window is not None:
         refuse_timeless(plan)
-    state = uris.resolve(plan.pipeline.state, plan.pipeline.base)
-    records = Records(uris.join(state, "runs"))
-    folder = work or (Path(uris.local_path(state)) / "work" / run if uris.is_local(state) else Path(tempfile.mkdtemp()))
+    records, home = Records(plan.state.join("runs"), plan.state.storage_options), plan.state.uri
+    folder = work or (Path(uris.local_path(home)) / "work" / run if uris.is_local(home) else Path(tempfile.mkdtemp()))
     try:
         snapshots: dict[str, Snapshot] = {}
         about = {} if window is None else {"window": str(window)}
         reads: dict[str, list[tuple[Snapshot, Units | None]]] = {}
-        recorder = Recorder(plan, run, now, state, actor, code, snapshots=snapshots, reads=reads, about=about)
+        recorder = Recorder(plan, run, now, actor, code, snapshots=snapshots, reads=reads, about=about)
         times = {} if extents is None else extents
         started = Run(
             plan,
             run,
             now,
-            state,
             folder,
             observer,
             recorder,

@@ -12,7 +12,6 @@ from lazypipe.errors import LazypipeError
 from lazypipe.gates.rules.late import Late
 from lazypipe.gates.tap import FILE_COLUMN, quarantine_schema
 from lazypipe.incremental.before import files_of_units
-from lazypipe.storage import uri as uris
 from lazypipe.storage.datasets.dataset import Dataset
 from lazypipe.storage.datasets.units import UNIT
 
@@ -36,8 +35,7 @@ def late_rows(plan: CompiledPipeline, stage: str) -> pl.LazyFrame:
         fix = "say late: quarantine in its window"
         raise LazypipeError(f"stage {stage!r} quarantines no late rows; {fix}")
     node = plan.nodes[name]
-    state = uris.resolve(plan.pipeline.state, plan.pipeline.base)
-    dataset = Dataset(uris.beside(state, "quarantine", plan.pipeline.name, name))
+    dataset = plan.state.dataset("quarantine", name)
     commit = dataset.latest()
     if commit is None:
         rows = pl.LazyFrame(schema=quarantine_schema(node.schema))

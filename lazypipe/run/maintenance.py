@@ -8,10 +8,11 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from lazypipe.compile.audit import bind_audit
+from lazypipe.compile.audit import BoundAudit, bind_audit
 from lazypipe.compile.compiler import bind_outputs
 from lazypipe.compile.durations import with_durations
 from lazypipe.compile.late import with_late_gates
+from lazypipe.compile.state import bind_state
 from lazypipe.records.record import Records
 from lazypipe.run.changefeed import ChangeFeed, feed_of
 from lazypipe.run.changefeed import needed as feed_needs
@@ -71,11 +72,11 @@ def vacuum_pipeline(
 
     Returns the URIs of what was deleted; with ``dry_run``, of what would be.
     """
-    state = uris.resolve(pipeline.state, pipeline.base)
     limit = (now or datetime.now(UTC)) - older_than
     datasets = _kept(pipeline)
     faults: list[Fault] = []
-    audit, _ = bind_audit(pipeline, os.environ, faults)
+    state, _ = bind_state(pipeline, os.environ, faults)
+    audit, _ = bind_audit(pipeline, os.environ, state, faults)
     if faults:
         raise problems(faults, pipeline.origin)
     deleted = []
@@ -86,11 +87,11 @@ def vacuum_pipeline(
         found = vacuum(kept.dataset, keep=kept.versions(keep), older_than=older_than, now=now, dry_run=dry_run)
         deleted += [uris.join(kept.dataset.uri, p) for p in found]
     if audit.is_on:
-        deleted += _half_recorded(audit.uri, limit, dry_run=dry_run)
-    if uris.is_local(state):
-        folder = Path(uris.local_path(state))
+        deleted += _half_recorded(audit, limit, dry_run=dry_run)
+    if uris.is_local(state.uri):
+        folder = Path(uris.local_path(state.uri))
         deleted += _left_over(folder / "work", limit, dry_run=dry_run)
-        deleted += Records(uris.join(state, "runs")).remove_half_written(limit, dry_run=dry_run)
+        deleted += Records(state.join("runs"), state.storage_options).remove_half_written(limit, dry_run=dry_run)
     return deleted
 
 
@@ -116,10 +117,11 @@ def _kept(target: Dataset | Pipeline) -> list[_Kept]:
         if target.uri.endswith(_ASIDE):
             needed = aside_needs(target, Dataset(target.uri.removesuffix(_ASIDE), target.storage_options))
         return [_Kept(target, needed, of_output=True)]
-    state, faults = uris.resolve(target.state, target.base), list[Fault]()
+    faults: list[Fault] = []
+    state, _ = bind_state(target, os.environ, faults)
     stages = with_late_gates(with_durations(target, None, faults), faults).stages
     places = [(kind, name) for kind in ("quarantine", "shared") for name in (*target.sources, *stages)]
-    found = {(kind, name): _Kept(Dataset(uris.beside(state, kind, target.name, name))) for kind, name in places}
+    found = {(kind, name): _Kept(state.dataset(kind, name)) for kind, name in places}
     outputs, _ = bind_outputs(target, os.environ, faults)
     if faults:
         raise problems(faults, target.origin)
@@ -161,12 +163,12 @@ def _half_written(target: str, output: Output, limit: datetime, *, dry_run: bool
     return found
 
 
-def _half_recorded(ledger: str, limit: datetime, *, dry_run: bool) -> list[str]:
+def _half_recorded(ledger: BoundAudit, limit: datetime, *, dry_run: bool) -> list[str]:
     """Records that were being written when their run was killed; whole ones stay for ever."""
     found = []
-    for folder in (ledger, uris.join(ledger, "objects")):
-        fs, _ = uris.file_system(folder)
-        for path, details in NumberedFiles(folder, what="the ledger").half_written().items():
+    for folder in (ledger.uri, uris.join(ledger.uri, "objects")):
+        fs, _ = uris.file_system(folder, ledger.storage_options)
+        for path, details in NumberedFiles(folder, ledger.storage_options, what="the ledger").half_written().items():
             if written_at(details) <= limit:
                 if not dry_run:
                     fs.rm_file(path)

@@ -85,7 +85,6 @@ class Recorder:
     plan: CompiledPipeline
     run: str
     now: datetime
-    state: str
     actor: str | None = None
     code: str | None = None
     kind: str = "run"
@@ -108,8 +107,8 @@ class Recorder:
         if not self.is_on:
             return
         self.begun, self._began = time.perf_counter(), time.time_ns()
-        local = uris.is_local(self.state)
-        self._cache = HashCache(f"{uris.local_path(self.state)}/hashes.json" if local else None)
+        home = self.plan.state.uri
+        self._cache = HashCache(f"{uris.local_path(home)}/hashes.json" if uris.is_local(home) else None)
         self._following = Following()
         self._thread = ThreadPoolExecutor(2, thread_name_prefix="lazypipe-ledger")
         self._prepared: Future[tuple[Tip, dict[str, Any]]] = self._thread.submit(self._prepare)
@@ -118,7 +117,7 @@ class Recorder:
 
     @cached_property
     def _ledger(self) -> Ledger:
-        return Ledger(self.plan.audit.uri, key=self.plan.audit.key)
+        return Ledger.of(self.plan.audit)
 
     @property
     def who(self) -> str | None:

@@ -135,9 +135,8 @@ def _replayed(
     if done is None and not same:
         what = f"output {output!r}: its columns are not those of the current definition"
         raise LazypipeError(f"{what}; run the pipeline first, so that rows can go there")
-    state = uris.resolve(plan.pipeline.state, plan.pipeline.base)
     # what was committed before a replay was killed bears its name, and so does what finishes it
-    recorder = Recorder(plan, run if done is None else done.run, now, state, actor, code, kind="replay")
+    recorder = Recorder(plan, run if done is None else done.run, now, actor, code, kind="replay")
     recorder.inputs[f"{output}__quarantine"] = _as_input(plan, aside, held)
     if back is not None:
         recorder.put_aside(output, Aside.back(target.stage, aside.uri, back))

@@ -6,6 +6,7 @@ import errno
 import random
 import socket
 from collections.abc import Iterator
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 from lazypipe.errors import CommitConflict
@@ -43,13 +44,19 @@ _AWAY = frozenset(
         "ClientPayloadError",
         "ConnectTimeoutError",
         "ConnectionClosedError",
+        "EOFError",
         "EndpointConnectionError",
         "IncompleteReadError",
+        "NoValidConnectionsError",
         "ReadTimeoutError",
         "ResponseStreamingError",
+        "SSHException",
+        "error_temp",
     }
 )
-"""What clients of stores (botocore, aiohttp) raise where the network is away; they are not imported for it."""
+"""What clients of stores (botocore, aiohttp, paramiko, ftplib) raise where the network is away; they are not imported for it."""
+_REFUSED = frozenset({"AuthenticationException", "BadHostKeyException"})
+"""Those of them that stand for something else."""
 
 
 @dataclass(frozen=True)
@@ -89,9 +96,13 @@ def is_transient(error: BaseException) -> bool:
         or os_error(e) in _PASSING
         or may_pass(str(e))
         or _is_busy(getattr(e, "code", None) or getattr(e, "status", None))
-        or not _AWAY.isdisjoint(of.__name__ for of in type(e).__mro__)
+        or _is_away({of.__name__ for of in type(e).__mro__})
         for e in _causes(error)
     )
+
+
+def _is_away(names: AbstractSet[str]) -> bool:
+    return not _AWAY.isdisjoint(names) and _REFUSED.isdisjoint(names)
 
 
 def _is_busy(status: object) -> bool:

@@ -230,7 +230,7 @@ def _build(data: Any, origin: Origin, base: str) -> Pipeline:
         name=data["name"],
         version=data["version"],
         description=data.get("description"),
-        state=data.get("state", ".lazypipe"),
+        **_state(data.get("state", {})),
         audit=_audit(data.get("audit", "recorded")),
         openlineage=freeze(data.get("openlineage", {})),
         params=freeze(params),
@@ -246,8 +246,14 @@ def _build(data: Any, origin: Origin, base: str) -> Pipeline:
     return pipeline
 
 
+def _state(written: str | Mapping[str, Any]) -> dict[str, Any]:
+    found = {"uri": written} if isinstance(written, str) else written
+    options = freeze(found.get("storage_options", {}))
+    return {"state": found.get("uri", Pipeline.state), "state_options": options}
+
+
 def _audit(written: str | Mapping[str, Any]) -> Audit:
-    return Audit(written) if isinstance(written, str) else Audit(**written)
+    return Audit(written) if isinstance(written, str) else Audit(**freeze(written))
 
 
 def _source(name: str, written: Mapping[str, Any]) -> Source:
@@ -360,7 +366,9 @@ def _written(pipeline: Pipeline) -> dict[str, Any]:
     plain: dict[str, Any] = {"version": pipeline.version, "name": pipeline.name}
     if pipeline.description:
         plain["description"] = pipeline.description
-    if pipeline.state != ".lazypipe":
+    if pipeline.state_options:
+        plain["state"] = {"uri": pipeline.state, "storage_options": thaw(pipeline.state_options)}
+    elif pipeline.state != Pipeline.state:
         plain["state"] = pipeline.state
     if pipeline.audit != Audit():
         plain["audit"] = _audit_dict(pipeline.audit)
@@ -425,7 +433,7 @@ def _audit_dict(audit: Audit) -> str | dict[str, Any]:
     if audit == Audit(audit.mode):
         return audit.mode
     given = {f.name: getattr(audit, f.name) for f in fields(audit)}
-    return {name: value for name, value in given.items() if value != getattr(Audit(), name)}
+    return {name: thaw(value) for name, value in given.items() if value != getattr(Audit(), name)}
 
 
 _MICROSECOND = timedelta(microseconds=1)

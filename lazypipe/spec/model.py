@@ -342,6 +342,7 @@ class Audit:
     key: str | None = None
     actor: str | None = None
     hash: str = "local"
+    storage_options: Mapping[str, Any] = NOTHING
 
 
 @dataclass(frozen=True)
@@ -359,6 +360,7 @@ class Pipeline:
     params: Mapping[str, Param] = NOTHING
     version: int = 1
     state: str = ".lazypipe"
+    state_options: Mapping[str, Any] = NOTHING
     audit: Audit = Audit()
     openlineage: Mapping[str, Any] = NOTHING
     description: str | None = None

@@ -7,6 +7,7 @@ import re
 import sys
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
 from errno import ELOOP, ENOENT
 from functools import cached_property
 from itertools import chain, groupby
@@ -484,17 +485,27 @@ def _refuse_missing_bucket(fs: AbstractFileSystem, path: str, pattern: str) -> N
         return
 
 
+def _stamp(details: Mapping[str, Any]) -> str | None:
+    """Return the stamp of a file in what a store says of it; of FTP, the moment as the standard form of a listing has it (RFC 3659)."""
+    found = next((details[k] for k in ("ETag", "etag", "mtime", "created", "LastModified") if details.get(k)), None)
+    told = str(details.get("modify", "")).partition(".")[0]
+    if found is None and len(told) == 14 and told.isdecimal():
+        found = datetime.strptime(f"{told}+0000", "%Y%m%d%H%M%S%z")
+    return None if found is None else str(found)
+
+
 def _list_remote(pattern: str, options: Mapping[str, Any] | None, endings: tuple[str, ...]) -> list[FileInfo]:
     fs, path = uris.file_system(pattern, options)
     head, chain, tail = pattern.partition("::")
-    scheme = uris.protocol(head)
+    # the host and the user of a URI are no part of the path in its file system: sftp://user@host/folder
+    rest, below = head.partition("://")[2].rstrip("/"), path.strip("/")
+    host = f"{rest.removesuffix(below).rstrip('/')}/".lstrip("/") if rest.endswith(below) else ""
 
     def whole(name: str) -> str:
-        return name if "://" in name else f"{scheme}://{name.lstrip('/')}" + (chain + tail)
+        return name if "://" in name else f"{uris.protocol(head)}://{host}{name.lstrip('/')}" + (chain + tail)
 
     def info(details: Mapping[str, Any]) -> FileInfo:
-        stamp = next((details[k] for k in ("ETag", "etag", "mtime", "created", "LastModified") if details.get(k)), None)
-        return FileInfo(whole(details["name"]), details.get("size"), None if stamp is None else str(stamp))
+        return FileInfo(whole(details["name"]), details.get("size"), _stamp(details))
 
     if is_glob(head):
         matches = fs.glob(path, detail=True)
@@ -510,8 +521,8 @@ def _list_remote(pattern: str, options: Mapping[str, Any] | None, endings: tuple
         raise _NoFile("there is no such file", uri=pattern, fix="check the URI") from None
     if details["type"] != "directory":
         return [info(details)]
-    below = {n.removeprefix(path): d for n, d in sorted(fs.find(path, detail=True).items())}
-    kept = [d for n, d in below.items() if n.lower().endswith(endings or ("",)) and not _HIDDEN.search(n)]
+    found = {n.removeprefix(path): d for n, d in sorted(fs.find(path, detail=True).items())}
+    kept = [d for n, d in found.items() if n.lower().endswith(endings or ("",)) and not _HIDDEN.search(n)]
     if not kept:
         raise _NoFiles(
             "the folder holds no data file", uri=pattern, fix=f"expected files that end in {', '.join(endings)}"

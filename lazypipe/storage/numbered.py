@@ -13,13 +13,13 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from errno import ENOTDIR
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from blake3 import blake3
 
 from lazypipe.errors import StorageError, first_line
 from lazypipe.storage import uri as uris
+from lazypipe.storage.connections import create_whole
 
 if TYPE_CHECKING:
     import fsspec
@@ -97,17 +97,17 @@ class NumberedFiles:
         self.uri = uri
         self.what = what
         self._options = storage_options
-        self._path = uris.whole_path(uri) if uris.is_local(uri) else self._store[1]
+        self._path = uris.whole_path(uri) if uris.is_local(uri) else self._place[1]
 
-    @cached_property
-    def _store(self) -> tuple[fsspec.AbstractFileSystem, str]:
-        """The file system, and the path in it."""
+    @property
+    def _place(self) -> tuple[fsspec.AbstractFileSystem, str]:
+        """The file system, and the path in it; that of the thread that asks, as connections of some serve one at a time."""
         with self._errors():
             return uris.file_system(self.uri, self._options)
 
     @property
     def _fs(self) -> fsspec.AbstractFileSystem:
-        return self._store[0]
+        return self._place[0]
 
     def numbers(self) -> list[int]:
         """Return the numbers that exist, the least first; empty where there is no folder."""
@@ -201,7 +201,7 @@ class NumberedFiles:
         if not uris.is_local(self.uri):
             uris.make_folder(self._fs, folder)
             with _IN_THIS_PROCESS:
-                self._fs.pipe_file(path, data, mode="create")
+                create_whole(self._fs, path, data)
             return
         # a link appears whole or not at all; an exclusive open could leave half a file after a crash
         if not os.path.isdir(folder):

@@ -23,6 +23,7 @@ from lazypipe.errors import StorageError, first_line
 from lazypipe.spec.taps import tap
 from lazypipe.storage import hive
 from lazypipe.storage import uri as uris
+from lazypipe.storage.connections import created
 from lazypipe.storage.datasets.key_bounds import exact_bounds
 from lazypipe.storage.datasets.log import DataFile
 from lazypipe.storage.flushing import Flushing, write_through
@@ -246,7 +247,7 @@ class DatasetSink:
                 if native:
                     return path
                 uris.make_folder(fs, f"{root}/{path}".rsplit("/", 1)[0])
-                opened[path] = _Counting(fs.open(f"{root}/{path}", "wb"))
+                opened[path] = _Counting(created(fs, f"{root}/{path}"))
                 return opened[path]
 
         def report(args: SinkedPathsCallbackArgs) -> None:
@@ -297,7 +298,7 @@ class DatasetSink:
             path = self._path(keys, index)
             self._begin(path)
             uris.make_folder(fs, f"{root}/{path}".rsplit("/", 1)[0])
-            return path, fs.open(f"{root}/{path}", "wb")
+            return path, created(fs, f"{root}/{path}")
 
         writer = BatchWriter(layout, frame.collect_schema(), self.partition_by, create, self.uri, self.most_rows)
         try:
@@ -421,7 +422,7 @@ class ExportSink:
             fs, path = uris.file_system(self.staged, self.storage_options)
             if folder := path.rpartition("/")[0]:
                 uris.make_folder(fs, folder)
-            target = _Counting(fs.open(path, "wb"))
+            target = _Counting(created(fs, path))
         try:
             with Flushing() if uris.is_local(self.uri) else nullcontext() as flushing:
                 if flushing is not None:

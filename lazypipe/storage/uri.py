@@ -11,6 +11,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 from urllib.parse import quote
 
+from lazypipe.storage.connections import has_ended, is_single
 from lazypipe.storage.options import for_fsspec, for_polars
 
 if TYPE_CHECKING:
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 __all__ = [
     "Redactor",
     "Secret",
-    "beside",
     "file_system",
     "is_local",
     "is_native",
@@ -249,18 +249,6 @@ def join(uri: str, *parts: str) -> str:
     return uri + tail if uri.endswith("://") else f"{uri.rstrip('/')}/{tail}"
 
 
-def beside(state: str, kind: str, pipeline: str, name: str) -> str:
-    """Return where a pipeline keeps what is no output of it; another one with the same state may have nodes of the same names.
-
-    Examples
-    --------
-    >>> beside("/p/.lazypipe", "quarantine", "shop", "orders"), beside("/p/.lazypipe", "shared", "../a b", "orders")
-    ('/p/.lazypipe/quarantine/shop/orders', '/p/.lazypipe/shared/%2E%2E%2Fa%20b/orders')
-    """
-    folder = quote(pipeline, safe="")
-    return join(state, kind, folder.replace(".", "%2E") if folder.startswith(".") else folder, name)
-
-
 def file_system(uri: str, options: Mapping[str, Any] | None = None) -> tuple[fsspec.AbstractFileSystem, str]:
     """Return fsspec's file system for a URI, and the path in it.
 
@@ -278,6 +266,9 @@ def file_system(uri: str, options: Mapping[str, Any] | None = None) -> tuple[fss
     else:
         how = for_fsspec(protocol(uri), how)
     fs, path = fsspec.core.url_to_fs(uri, **how)
+    if is_single(protocol(uri)) and not _is_chain(uri) and has_ended(fs):
+        fs.clear_instance_cache()
+        fs, path = fsspec.core.url_to_fs(uri, **how)
     fs.invalidate_cache()
     return fs, str(path)
 
@@ -289,7 +280,17 @@ def make_folder(fs: fsspec.AbstractFileSystem, path: str) -> None:
     """
     names = (fs.protocol,) if isinstance(fs.protocol, str) else fs.protocol
     if _OBJECTS.isdisjoint(names):
-        fs.makedirs(path, exist_ok=True)
+        for tries in range(_TRIES):
+            try:
+                fs.makedirs(path, exist_ok=True)
+            except Exception:  # where somebody else makes the same folders, a server says no more than that it failed
+                if tries + 1 < _TRIES and any(map(is_single, names)):
+                    continue
+                raise
+            return
+
+
+_TRIES = 3
 
 
 @contextmanager

@@ -26,7 +26,6 @@ from lazypipe.run.segment.figures import Counted
 from lazypipe.run.segment.groups import fitted
 from lazypipe.run.segment.query import Query
 from lazypipe.spec.model import Output
-from lazypipe.storage import uri as uris
 from lazypipe.storage.datasets.dataset import Dataset
 from lazypipe.storage.datasets.keyed import Rewrite, rewrite_without
 from lazypipe.storage.datasets.log import BACK, REWRITE, ROLLBACK, Commit, DataFile
@@ -153,7 +152,7 @@ def forget(query: Query, keys: pl.LazyFrame) -> None:
     own = Dataset(f"{output.to}__quarantine", output.storage_options)
     _forget_in(query, own, query.segment.node, dict.fromkeys(output.key, ""), keys)
     for node, names in _ahead(query.plan, output).items():
-        aside = Dataset(uris.beside(query.run.state, "quarantine", query.plan.pipeline.name, node))
+        aside = query.plan.state.dataset("quarantine", node)
         _forget_in(query, aside, node, names, keys)
 
 
@@ -241,7 +240,7 @@ class Quarantine:
             options = self.output.storage_options
             self.dataset = Dataset(f"{self.output.to}__quarantine", options, delta=self.output.delta_log)
         else:
-            self.dataset = Dataset(uris.beside(self.run.state, "quarantine", query.plan.pipeline.name, name))
+            self.dataset = query.plan.state.dataset("quarantine", name)
         self.by_key = self.output.key if self.output is not None and own and self.output.format == "dataset" else ()
 
     def publish(self, tap: Tap, good: Callable[[], pl.LazyFrame]) -> None:

@@ -23,6 +23,7 @@ from fsspec.utils import infer_compression
 
 from lazypipe.errors import SourceError, first_line
 from lazypipe.storage import uri as uris
+from lazypipe.storage.connections import is_single
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -251,8 +252,8 @@ def open_handle(uri: str, storage_options: Mapping[str, Any] | None) -> Handle:
     if protocol in ("zip", "tar") and rest:
         own = options.pop(protocol, {})
         return _open_member(protocol, member, rest, own, open_handle(rest, options))
-    # an FTP connection answers one reader at a time, and fsspec shares it by the thread that opened it
-    alone = {"skip_instance_cache": True} if protocol in ("ftp", "ftps") else {}
+    # fsspec shares a connection by the thread that opened it, and Polars reads in others
+    alone = {"skip_instance_cache": True} if is_single(protocol) else {}
     fs, path = uris.file_system(uri, {**options, **alone})
     if isinstance(fs, MemoryFileSystem):
         return Handle(cast("BinaryIO", _InMemory(fs, path)), random=True)

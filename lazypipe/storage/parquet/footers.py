@@ -20,7 +20,8 @@ TAIL = 64 * 1024
 
 def read_footer(file: Any) -> Footer:
     """Read the footer of an open file; raises ParquetError if it has none."""
-    size = file.seek(0, 2)
+    file.seek(0, 2)
+    size = file.tell()  # what ``seek`` returns is nothing over SFTP
     file.seek(max(0, size - TAIL))
     tail = file.read()
     length = footer_length(tail)

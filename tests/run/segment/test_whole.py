@@ -42,8 +42,8 @@ def whole(root: Path, *hours: float, now: float, text: str = TEXT) -> Whole:
     pl.DataFrame({"at": [T0 + h * HOUR for h in hours], "k": ["x"] * len(hours)}).write_parquet(root / "in/1.parquet")
     plan = lp.Pipeline.from_yaml(text, base=str(root)).compile()
     moment = (T0 + now * HOUR).replace(tzinfo=UTC)
-    recorder = Recorder(plan, "r", moment, str(root))
-    run = Run(plan, "r", moment, str(root), root, lambda *_: None, recorder)
+    recorder = Recorder(plan, "r", moment)
+    run = Run(plan, "r", moment, root, lambda *_: None, recorder)
     node = plan.nodes["hourly"]
     closed = closes(node)
     assert closed is not None

@@ -1,0 +1,206 @@
+"""Files that stand on SFTP and FTP servers, as partners deliver and fetch them: real servers on loopback."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+import lazypipe as lp
+from lazypipe.__main__ import main
+from lazypipe.errors import LazypipeError
+from lazypipe.run.retry import is_transient
+from lazypipe.storage import uri as uris
+from lazypipe.storage.connections import create_whole
+from tests.serving import PASSWORD, USER, serving
+
+
+@pytest.fixture(scope="module", params=["sftp", "ftp"])
+def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
+    """A server that shows a folder of this machine as its root: its URI, and that folder."""
+    root = tmp_path_factory.mktemp(request.param)
+    with serving(request.param, root) as uri:
+        yield uri, root
+
+
+OPTIONS = {"username": USER, "password": PASSWORD}
+TEXT = """
+version: 1
+name: shop
+state: {uri: "${HOST}/{folder}/state", storage_options: {username: partner, password: "${PASSWORD}"}}
+sources:
+  orders: {uri: "${HOST}/{folder}/in/*.csv", storage_options: {username: partner, password: "${PASSWORD}"}}
+stages:
+  good:
+    from: orders
+    gate: [{between: {column: v, min: 0, action: quarantine}}]
+  days:
+    from: good
+    do: [{aggregate: {by: day, aggregate: {v: sum(v)}}}]
+outputs:
+  good: {to: "${HOST}/{folder}/good", partition_by: day, storage_options: {username: partner, password: "${PASSWORD}"}}
+  days: {to: "${HOST}/{folder}/days", optimize: storage, storage_options: {username: partner, password: "${PASSWORD}"}}
+  report:
+    from: days
+    to: "${HOST}/{folder}/sent/days.csv"
+    format: csv
+    storage_options: {username: partner, password: "${PASSWORD}"}
+"""
+
+
+@pytest.fixture
+def definition(
+    server: tuple[str, Path], request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> lp.Pipeline:
+    monkeypatch.setenv("HOST", server[0])
+    monkeypatch.setenv("PASSWORD", PASSWORD)
+    return lp.Pipeline.from_yaml(TEXT.replace("{folder}", folder(request)), base=str(tmp_path))
+
+
+def folder(request: pytest.FixtureRequest) -> str:
+    return request.node.originalname
+
+
+@pytest.fixture
+def there(server: tuple[str, Path], request: pytest.FixtureRequest) -> Path:
+    """The folder of the test on the server's machine."""
+    (server[1] / folder(request) / "in").mkdir(parents=True)
+    return server[1] / folder(request)
+
+
+def days(server: tuple[str, Path], there: Path, **when: Any) -> list[tuple[Any, ...]]:
+    found = lp.scan(f"{server[0]}/{there.name}/days", storage_options=OPTIONS, **when)
+    return found.select("day", "v").sort("day").collect().rows()
+
+
+def test_a_partners_files_are_kept_up_to_date(server: tuple[str, Path], definition: lp.Pipeline, there: Path) -> None:
+    (there / "in/a.csv").write_text("id,day,v\n1,mon,5\n2,tue,-1\n3,tue,2\n")
+    assert definition.compile().run().status == "done"
+    assert days(server, there) == [("mon", 5), ("tue", 2)]
+    result = definition.compile().run()
+    assert {s.name: s.status for s in result.segments if s.output != "report"} == {
+        "good": "unchanged",
+        "days": "unchanged",
+    }
+    (there / "in/b.csv").write_text("id,day,v\n4,mon,7\n5,wed,-7\n")
+    assert definition.compile().run().status == "done"
+    assert days(server, there) == [("mon", 12), ("tue", 2)]
+    assert days(server, there, version=1) == [("mon", 5), ("tue", 2)]
+    (there / "in/a.csv").write_text("id,day,v\n1,mon,50\n3,tue,2\n")
+    assert definition.compile().run().status == "done"
+    assert days(server, there) == [("mon", 57), ("tue", 2)]
+    assert (there / "sent/days.csv").read_text() == "day,v\nmon,57\ntue,2\n"
+    assert sorted(pl.read_parquet(f"{there}/good/**/*.parquet")["id"].unique()) == [1, 3, 4]
+    assert definition.compile().scan("good__quarantine").collect()["id"].to_list() == [5]
+    assert lp.ledger(definition).verify().problems == ()
+    ledger = lp.ledger(f"{server[0]}/{there.name}/state/ledger", storage_options=OPTIONS)
+    assert [r.status for r in ledger.records()] == ["done"] * 4
+    given = [word for name, value in OPTIONS.items() for word in ("--storage-option", f"{name}={value}")]
+    assert main(["ledger", f"{server[0]}/{there.name}/state/ledger", "--verify", *given]) == 0
+    assert main(["audit", f"{server[0]}/{there.name}/state/ledger", "shop/days", *given]) == 0
+    assert lp.vacuum(definition, older_than=timedelta())
+    assert days(server, there) == [("mon", 57), ("tue", 2)]
+    # whatever was written down, the password was not
+    assert not [f for f in there.rglob("*") if f.is_file() and PASSWORD.encode() in f.read_bytes()]
+
+
+def test_many_files_are_read_and_written_side_by_side(
+    server: tuple[str, Path], definition: lp.Pipeline, there: Path
+) -> None:
+    for file in range(12):
+        rows = pl.DataFrame({"id": range(file * 5000, file * 5000 + 5000)})
+        rows.with_columns(day="d" + (pl.col("id") % 7).cast(pl.String), v=pl.col("id")).write_csv(
+            there / f"in/{file}.csv"
+        )
+    assert definition.compile().run().status == "done"
+    every = [sum(range(d, 60_000, 7)) for d in range(7)]
+    assert days(server, there) == [(f"d{d}", v) for d, v in enumerate(every)]
+    good = lp.scan(f"{server[0]}/{there.name}/good", storage_options=OPTIONS)
+    assert good.select(pl.col("id").n_unique(), pl.len()).collect().row(0) == (60_000, 60_000)
+
+
+@pytest.mark.parametrize("server", ["sftp"], indirect=True)  # FTP has no request for it
+def test_of_many_writers_one_gets_a_number(server: tuple[str, Path], there: Path) -> None:
+    def create(writer: int) -> bool:
+        fs, path = uris.file_system(f"{server[0]}/{there.name}/log/a.json", OPTIONS)
+        uris.make_folder(fs, path.rpartition("/")[0])
+        try:
+            create_whole(fs, path, b"%d" % writer * 1000)
+        except FileExistsError:
+            return False
+        return True
+
+    with ThreadPoolExecutor(8) as pool:
+        won = [n for n, first in enumerate(pool.map(create, range(8))) if first]
+    assert len(won) == 1
+    assert (there / "log/a.json").read_bytes() == b"%d" % won[0] * 1000
+    assert [f.name for f in (there / "log").iterdir()] == ["a.json"]
+
+
+def test_a_wrong_password_is_told_without_it(
+    definition: lp.Pipeline, there: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PASSWORD", "wrong-and-hidden")
+    for do in (lambda: definition.compile().run().raise_for_status(), definition.status, lambda: lp.vacuum(definition)):
+        with pytest.raises(LazypipeError) as raised:
+            do()
+        assert "wrong-and-hidden" not in str(raised.value)
+        assert there.name in str(raised.value)
+
+
+@pytest.mark.parametrize("protocol", ["sftp", "ftp"])
+def test_a_server_that_was_away_is_connected_to_again(
+    protocol: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/a.csv").write_text("id,day,v\n1,mon,5\n")
+    monkeypatch.setenv("PASSWORD", PASSWORD)
+    with serving(protocol, tmp_path) as uri:
+        monkeypatch.setenv("HOST", uri)
+        definition = lp.Pipeline.from_yaml(TEXT.replace("/{folder}", ""), base=str(tmp_path))
+        assert definition.compile().run().status == "done"
+    (tmp_path / "in/b.csv").write_text("id,day,v\n2,mon,7\n")
+    with pytest.raises(LazypipeError) as raised:
+        definition.compile().run().raise_for_status()
+    assert is_transient(raised.value)
+    with serving(protocol, tmp_path, int(uri.rpartition(":")[2])):
+        assert definition.compile().run().status == "done"
+        assert lp.scan(f"{uri}/days", storage_options=OPTIONS).collect()["v"].to_list() == [12]
+
+
+def test_a_pipelines_ledger_takes_no_other_options(tmp_path: Path) -> None:
+    text = "version: 1\nname: p\nsources: {a: {uri: a.csv}}\noutputs: {a: {to: out}}\n"
+    with pytest.raises(LazypipeError, match=r"by its URI; that of a pipeline has its own, in its definition"):
+        lp.ledger(lp.Pipeline.from_yaml(text, base=str(tmp_path)), storage_options={"key": "k"})
+
+
+def test_a_variable_of_the_state_that_is_not_set(tmp_path: Path) -> None:
+    text = """version: 1
+name: p
+state: ${NO_SUCH_PLACE}/state
+sources: {a: {uri: a.csv}}
+outputs: {a: {to: out}}
+"""
+    pipeline = lp.Pipeline.from_yaml(text, base=str(tmp_path))
+    for do in (pipeline.compile, lambda: lp.vacuum(pipeline), lambda: lp.ledger(pipeline)):
+        with pytest.raises(lp.DefinitionError) as raised:
+            do()
+        told = "<yaml>:3:1: environment variable NO_SUCH_PLACE is not set; set it: export NO_SUCH_PLACE=…"
+        assert told in str(raised.value)
+    assert not [*tmp_path.iterdir()]
+
+
+def test_the_state_may_stand_where_a_variable_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PLACE", str(tmp_path / "kept"))
+    (tmp_path / "a.csv").write_text("id\n1\n")
+    text = "version: 1\nname: p\nstate: ${PLACE}/x\nsources: {a: {uri: a.csv}}\noutputs: {a: {to: out}}\n"
+    pipeline = lp.Pipeline.from_yaml(text, base=str(tmp_path))
+    result = pipeline.compile().run()
+    assert (tmp_path / f"kept/x/runs/{result.run}.json").exists()
+    assert [r.status for r in lp.ledger(str(tmp_path / "kept/x/ledger")).records()] == ["done"]
+    assert lp.Pipeline.from_yaml(pipeline.to_yaml()) == pipeline

@@ -1,0 +1,78 @@
+"""SFTP and FTP servers that show a folder, in a process of their own: it prints its port, and goes when its input ends."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+USER, PASSWORD = "partner", "not-to-be-seen"
+
+
+@contextmanager
+def serving(protocol: str, folder: Path, port: int = 0) -> Iterator[str]:
+    """Start a server on a port of loopback, 0 for a free one; gives its URI."""
+    how = [sys.executable, "-m", __name__, protocol, str(folder), str(port)]
+    with subprocess.Popen(
+        how, cwd=Path(__file__).parent.parent, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as made:
+        assert made.stdin is not None
+        assert made.stdout is not None
+        yield f"{protocol}://127.0.0.1:{int(made.stdout.readline())}"
+        made.stdin.close()
+        made.wait(30)
+
+
+def _sftp(folder: str, port: int) -> None:
+    import asyncssh
+
+    class Server(asyncssh.SSHServer):
+        def begin_auth(self, username: str) -> bool:
+            return True
+
+        def password_auth_supported(self) -> bool:
+            return True
+
+        def validate_password(self, username: str, password: str) -> bool:
+            return (username, password) == (USER, PASSWORD)
+
+    def files(channel: Any) -> asyncssh.SFTPServer:
+        return asyncssh.SFTPServer(channel, chroot=folder.encode())
+
+    async def serve() -> None:
+        made = await asyncssh.listen(
+            "127.0.0.1",
+            port,
+            reuse_address=True,
+            server_factory=Server,
+            server_host_keys=[asyncssh.generate_private_key("ssh-ed25519")],
+            sftp_factory=files,
+        )
+        print(made.get_port(), flush=True)
+        await asyncio.to_thread(sys.stdin.read)
+
+    asyncio.run(serve())
+
+
+def _ftp(folder: str, port: int) -> None:
+    with warnings.catch_warnings(action="ignore"):  # of Python's own modules that go with 3.12
+        from pyftpdlib.authorizers import DummyAuthorizer
+        from pyftpdlib.handlers import FTPHandler
+        from pyftpdlib.servers import ThreadedFTPServer
+
+    users = DummyAuthorizer()
+    users.add_user(USER, PASSWORD, folder, perm="elradfmwMT")
+    made = ThreadedFTPServer(("127.0.0.1", port), type("Handler", (FTPHandler,), {"authorizer": users}))
+    threading.Thread(target=made.serve_forever, daemon=True).start()
+    print(made.address[1], flush=True)
+    sys.stdin.read()
+
+
+if __name__ == "__main__":
+    {"sftp": _sftp, "ftp": _ftp}[sys.argv[1]](sys.argv[2], int(sys.argv[3]))
