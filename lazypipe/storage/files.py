@@ -494,15 +494,33 @@ def _stamp(details: Mapping[str, Any]) -> str | None:
     return None if found is None else str(found)
 
 
+def _ahead(uri: str, path: str) -> tuple[str, str]:
+    """Return what stands in a URI ahead of the names in its file system, such as a host, and what of these names is in that.
+
+    Examples
+    --------
+    >>> _ahead("s3://b/in/*.csv", "b/in/*.csv"), _ahead("sftp://u@host:22/in/", "/in/")
+    (('s3://', ''), ('sftp://u@host:22/', ''))
+    >>> _ahead("abfss://lake@account.dfs.core.windows.net/in", "lake/in")
+    ('abfss://lake@account.dfs.core.windows.net/', 'lake/')
+    """
+    scheme, _, rest = uri.partition("://")
+    rest, below = rest.rstrip("/"), path.strip("/")
+    host, _, _ = rest.partition("/")
+    if rest.endswith(below):
+        host = rest.removesuffix(below).rstrip("/")
+        return f"{scheme}://{host}/" if host else f"{scheme}://", ""
+    container = below.partition("/")[0]
+    return (f"{scheme}://{host}/", f"{container}/") if host.startswith(f"{container}@") else (f"{scheme}://", "")
+
+
 def _list_remote(pattern: str, options: Mapping[str, Any] | None, endings: tuple[str, ...]) -> list[FileInfo]:
     fs, path = uris.file_system(pattern, options)
     head, chain, tail = pattern.partition("::")
-    # the host and the user of a URI are no part of the path in its file system: sftp://user@host/folder
-    rest, below = head.partition("://")[2].rstrip("/"), path.strip("/")
-    host = f"{rest.removesuffix(below).rstrip('/')}/".lstrip("/") if rest.endswith(below) else ""
+    start, inside = _ahead(head, path)
 
     def whole(name: str) -> str:
-        return name if "://" in name else f"{uris.protocol(head)}://{host}{name.lstrip('/')}" + (chain + tail)
+        return name if "://" in name else start + name.lstrip("/").removeprefix(inside) + (chain + tail)
 
     def info(details: Mapping[str, Any]) -> FileInfo:
         return FileInfo(whole(details["name"]), details.get("size"), _stamp(details))
