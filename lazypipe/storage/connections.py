@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import secrets
 import tempfile
+import threading
+from collections.abc import Callable
 from contextlib import suppress
 from select import select
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
@@ -15,7 +17,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, cast
 if TYPE_CHECKING:
     import fsspec
 
-__all__ = ["create_whole", "created", "has_ended", "is_single"]
+__all__ = ["Pool", "create_whole", "created", "has_ended", "is_single"]
 
 _NAMED = frozenset({"sftp", "ssh"})
 _SINGLE = _NAMED | {"ftp", "ftps"}
@@ -36,6 +38,30 @@ def has_ended(fs: fsspec.AbstractFileSystem) -> bool:
         return transport is None or not transport.is_active()
     # nothing is to be read where nothing was asked, but for a goodbye, or the end
     return fs.ftp.sock is None or bool(select([fs.ftp.sock], [], [], 0)[0])
+
+
+class Pool:
+    """Connections for those who read: one each, and what one has done with serves the next one."""
+
+    def __init__(self) -> None:
+        self._idle: dict[str, list[fsspec.AbstractFileSystem]] = {}
+        self._lock = threading.Lock()
+
+    def take(self, key: str, connect: Callable[[], fsspec.AbstractFileSystem]) -> fsspec.AbstractFileSystem:
+        """Return a file system that nobody else uses until it is put back, and that remembers no listing."""
+        with self._lock:
+            idle = self._idle.get(key, [])
+            while idle:
+                fs = idle.pop()
+                if not has_ended(fs):
+                    fs.invalidate_cache()
+                    return fs
+        return connect()
+
+    def put(self, key: str, fs: fsspec.AbstractFileSystem) -> None:
+        """Have it serve somebody else."""
+        with self._lock:
+            self._idle.setdefault(key, []).append(fs)
 
 
 def created(fs: fsspec.AbstractFileSystem, path: str) -> BinaryIO:

@@ -13,6 +13,7 @@ import tempfile
 import zipfile
 import zlib
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 import fsspec
@@ -23,10 +24,10 @@ from fsspec.utils import infer_compression
 
 from lazypipe.errors import SourceError, first_line
 from lazypipe.storage import uri as uris
-from lazypipe.storage.connections import is_single
+from lazypipe.storage.connections import Pool, is_single
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
 __all__ = ["Handle", "open_handle", "reading", "spool", "verify"]
 
@@ -64,12 +65,17 @@ class Handle:
         decompresses from the start, and for servers without byte ranges.
     owner
         Kept alive with the stream: some filesystems close it when they are collected.
+    back
+        Is called once the stream is closed: somebody else may use its connection.
     """
 
-    def __init__(self, file: BinaryIO, *, random: bool, owner: object = None) -> None:
+    def __init__(
+        self, file: BinaryIO, *, random: bool, owner: object = None, back: Callable[[], None] | None = None
+    ) -> None:
         self.file = file
         self.random = random
         self._owner = owner
+        self._back = back
 
     def size(self) -> int:
         """Length of the file in bytes; only if ``random``."""
@@ -99,6 +105,9 @@ class Handle:
         """Close the stream and what it stands on."""
         self.file.close()
         self._owner = None
+        back, self._back = self._back, None
+        if back is not None:
+            back()
 
     def part(self, start: int, end: int) -> BinaryIO:
         """Return the bytes from ``start`` to ``end`` as a stream; closing it closes the file."""
@@ -252,9 +261,13 @@ def open_handle(uri: str, storage_options: Mapping[str, Any] | None) -> Handle:
     if protocol in ("zip", "tar") and rest:
         own = options.pop(protocol, {})
         return _open_member(protocol, member, rest, own, open_handle(rest, options))
-    # fsspec shares a connection by the thread that opened it, and Polars reads in others
-    alone = {"skip_instance_cache": True} if is_single(protocol) else {}
-    fs, path = uris.file_system(uri, {**options, **alone})
+    back: Callable[[], None] | None = None
+    if is_single(protocol):  # fsspec shares a connection by the thread that opened it, and Polars reads in others
+        key = f"{os.getpid()} {protocol}://{member.partition('/')[0]} {options}"
+        fs = _CONNECTIONS.take(key, lambda: uris.file_system(uri, {**options, "skip_instance_cache": True})[0])
+        path, back = f"/{member.partition('/')[2]}", partial(_CONNECTIONS.put, key, fs)
+    else:
+        fs, path = uris.file_system(uri, options)
     if isinstance(fs, MemoryFileSystem):
         return Handle(cast("BinaryIO", _InMemory(fs, path)), random=True)
     # Without cache_type fsspec reads 5 MiB ahead of every jump. Filesystems without a cache ignore the word.
@@ -262,12 +275,15 @@ def open_handle(uri: str, storage_options: Mapping[str, Any] | None) -> Handle:
     how = {} if protocol == "blockcache" else {"cache_type": "none"}
     file = fs.open(path, "rb", **how)
     if hasattr(file, "readv"):
-        return Handle(cast("BinaryIO", _Pipelined(file)), random=True, owner=fs)
+        return Handle(cast("BinaryIO", _Pipelined(file)), random=True, owner=fs, back=back)
     random = file.seekable() and not isinstance(fs, AbstractArchiveFileSystem)
     if "http" in fs.protocol and not _knows_ranges(file):
         file.close()
         file, random = fs.open(path, "rb", block_size=0), False
-    return Handle(file, random=random, owner=fs)
+    return Handle(file, random=random, owner=fs, back=back)
+
+
+_CONNECTIONS = Pool()
 
 
 def _knows_ranges(file: Any) -> bool:
