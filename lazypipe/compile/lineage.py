@@ -7,11 +7,11 @@ read. So the lineage is that of the operations as they are, whatever the data.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import polars as pl
 
-from lazypipe.compile.node import HERE, Node
+from lazypipe.compile.node import Node
 from lazypipe.compile.parts import Parts
 from lazypipe.gates import Check
 from lazypipe.gates.marks import mark
@@ -26,7 +26,6 @@ from lazypipe.plan.steps import plan_lineage
 from lazypipe.spec.scope import Table
 from lazypipe.spec.taps import label
 from lazypipe.sql.exprs import empty
-from lazypipe.storage.shape import refitted
 
 __all__ = ["pipeline_lineage", "pipeline_tags"]
 
@@ -91,8 +90,6 @@ class _Work:
     node: Node
     masks: frozenset[str]
     optimized: bool
-    _below: dict[tuple[str, ...], ColumnLineage] = field(default_factory=dict, init=False, repr=False, compare=False)
-    """What columns ahead of the gate come from, as far as it was asked: of rows that go on, and of those put aside, that is the same plan."""
 
     def read(self, frame: pl.LazyFrame, name: str) -> ColumnLineage:
         return plan_lineage(read_plan(frame, optimized=self.optimized), name, masks=self.masks)
@@ -124,10 +121,10 @@ class _Work:
             cells = {Flow(Column(name, c), "TRANSFORMATION"): "" for c in raw if c in self.node.schema}
             own: dict[str, Flows] = {c: {Flow(Column(name, c), "IDENTITY"): ""} for c in columns}
             return ColumnLineage(name, own | {RAW_COLUMN: cells}, {}, {c: c for c in columns}, (name,))
-        if columns not in self._below:
-            tables = {n: Table(self.parts.leaf(n), self.parts.nodes[n].schema) for n in self.node.inputs}
-            self._below[columns] = self.read(_only(self.node.lower(tables), columns, self.node.ahead), name)
-        return self._below[columns]
+        if not self.optimized:
+            return self.parts.made(name, self.masks)
+        tables = {n: Table(self.parts.leaf(n), self.parts.nodes[n].schema) for n in self.node.inputs}
+        return self.read(_only(self.node.lower(tables), columns, self.node.ahead), name)
 
     def gate(self, columns: tuple[str, ...]) -> ColumnLineage:
         """Return the gate's lineage over its own rows: identities, unless it removes or repairs."""
@@ -135,8 +132,11 @@ class _Work:
         if not any(c.repair is not None or c.removes_rows for c in self.node.checks):
             same = {c: {Flow(Column(name, c), "IDENTITY"): ""} for c in columns}
             return ColumnLineage(name, same, {}, {c: c for c in columns}, (name,))
-        frame = self.node.good(self.parts.ahead(name), self.parts.lookup)
-        found = self.read(_only(frame, columns, self.node.schema), name)
+        gated = self.parts.gated(self.node)
+        if self.optimized:
+            found = self.read(_only(gated.frame, columns, self.node.schema), name)
+        else:
+            found = plan_lineage(gated.plan(exact=False), name, masks=self.masks)
         if self.node.source is None or not self.node.raw:
             return found
         return compose(found, {name: self.before_gate(columns)})
@@ -150,15 +150,19 @@ class _Work:
         masks = {c.id: pl.col(marked.masks[c.id]) if c.id in marked.masks else c.mask() for c in checks}
         put = [masks[c.id] for c in checks if c.action == "quarantine"]
         why = pl.concat_list(pl.when(m).then(pl.lit(i)) for i, m in masks.items())
-        # of rows that were put aside before, why and by which run is told anew
-        own = [c for c in node.ahead if c not in (RULES_COLUMN, RUN_COLUMN, FILE_COLUMN)]
+        own = marked.originals
         frame = marked.frame.filter(pl.any_horizontal(put)).select(
-            *(pl.col(marked.originals.get(c, c)).alias(c) for c in own),
-            why.alias(RULES_COLUMN),
-            pl.lit(None, dtype=pl.String).alias(RUN_COLUMN),
-            pl.lit(None, dtype=pl.String).alias(FILE_COLUMN),
+            *(pl.col(was).alias(c) for c, was in own.items()), why.alias(RULES_COLUMN)
         )
-        lineage = compose(self.read(frame, name), {node.name: self.before_gate(tuple(node.ahead))})
+        found = self.read(frame, name)
+        # the others are as they were; of rows that were put aside before, why and by which run is told anew
+        flows: dict[str, Flows] = {
+            c: found.columns[c] if c in own else {Flow(Column(node.name, c), "IDENTITY"): ""} for c in node.ahead
+        }
+        flows |= {RULES_COLUMN: found.columns[RULES_COLUMN], RUN_COLUMN: {}, FILE_COLUMN: {}}
+        texts = {**{c: c for c in node.ahead}, **found.texts, RUN_COLUMN: "NULL", FILE_COLUMN: "NULL"}
+        marks = replace(found, columns=flows, texts=texts)
+        lineage = compose(marks, {node.name: self.before_gate(tuple(node.ahead))})
         uri = self.parts.redact(self.parts.quarantine_uri(node.name))
         return Place(name, "quarantine", tuple(lineage.columns), lineage, (uri,))
 
@@ -199,15 +203,7 @@ def pipeline_tags(parts: Parts, given: Mapping[str, Mapping[str, tuple[str, ...]
     tags: Tags = {name: dict(columns) for name, columns in given.items()}
     for name, node in parts.nodes.items():
         if node.source is None and any(tags.get(i) for i in node.inputs):
-            found = dict(tags.get(node.inputs[0], {}))
-            for stub in node.stubs:
-                # step by step: their plans are there already, and no text is asked for
-                found = _carried(plan_lineage(read_plan(stub)), {**tags, HERE: found})
-            if node.shape is not None:
-                schema = node.schemas[-1] if node.schemas else parts.nodes[node.inputs[0]].schema
-                last = refitted(label(empty(schema).lazy(), HERE), schema, node.shape)
-                found = _carried(plan_lineage(read_plan(last)), {HERE: found})
-            tags[name] = found
+            tags[name] = _carried(parts.made(name), tags)
         if any(c.repair is not None for c in node.checks):
             gate = _Work(parts, node, MASKS, optimized=False).gate(tuple(node.schema))
             tags[name] = _carried(gate, {name: tags.get(name, {})})
