@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from functools import cached_property
+from threading import RLock
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
@@ -37,6 +38,8 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _INSTEAD = (
     "write a parameter of your own, which changes when you say so, or mode: append, which keeps rows as they were made"
 )
+_ONCE = RLock()
+"""Held while fingerprints are computed: a run and its recorder ask at the same time, and one of them is to wait for the other."""
 _LATER = datetime(1987, 6, 5, 4, 3, 2, 1, tzinfo=UTC)
 
 
@@ -206,7 +209,8 @@ class CompiledPipeline:
         or a rule that removes rows uses the clock, the fingerprint depends on the time for which the pipeline is compiled. Files that a
         Python function reads on its own are not seen; only the function's name counts.
         """
-        return self._fingerprints
+        with _ONCE:
+            return self._fingerprints
 
     def changed_since(self, before: Mapping[str, Fingerprint] | CompiledPipeline) -> PlanChanges:
         """Return which stages and columns differ from an earlier plan or its ``fingerprints``, and why.

@@ -316,6 +316,7 @@ class Recorder:
 
     def _prepare(self) -> tuple[Tip, dict[str, Any]]:
         """Look up what does not depend on what the run does."""
+        prints = self.plan.fingerprints()  # first: the lineage is read off the same plans
         tip = self._ledger.tip()
         named = self._ledger.put_object(bodies.definition_key(self.plan), lambda: bodies.object_content(self.plan), tip)
         pipeline = self.plan.pipeline
@@ -330,7 +331,7 @@ class Recorder:
                 "blake3": bodies.text_hash(self.plan.pipeline),
                 "object": named,
             },
-            "stages": {name: made.whole for name, made in self.plan.fingerprints().items()},
+            "stages": {name: made.whole for name, made in prints.items()},
             "params": {name: str(value) for name, value in self.plan.params.items()},
             **self.about,
         }
