@@ -136,7 +136,7 @@ class CompiledPipeline:
         from lazypipe.compile.parts import Parts
 
         state = uris.resolve(self.pipeline.state, self.pipeline.base)
-        return Parts(self.pipeline.name, self.nodes, self.segments, self.outputs, state, self.redact)
+        return Parts(self.pipeline.name, self.nodes, self.segments, self.outputs, state, self.redact, self.params)
 
     @property
     def strategies(self) -> Mapping[str, Strategy]:

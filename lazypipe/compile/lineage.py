@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 
 import polars as pl
 
-from lazypipe.compile.node import Node
+from lazypipe.compile.node import Node, ancestors
+from lazypipe.compile.outputs.kept import feeds, kept, removing
 from lazypipe.compile.parts import Parts
 from lazypipe.gates import Check
 from lazypipe.gates.marks import mark
@@ -60,14 +61,8 @@ def pipeline_lineage(parts: Parts, *, optimized: bool = False, masks: frozenset[
             if optimized and place.kind == "source":
                 # what its own rules read is needed too
                 places[name] = work.place(tuple(c for c in node.schema if c in needed[name]))
+    more = _outputs(parts, places)
     found = [places[name] for name in parts.nodes]
-    more: list[Place] = []
-    for name, output in parts.outputs.items():
-        uri = parts.redact(output.to)
-        if name == output.stage and places[name].kind == "stage":
-            found = [replace(p, uris=(uri,), published=True) if p.name == name else p for p in found]
-        else:
-            more.append(_output(f"{name}@output" if name in parts.nodes else name, places[output.stage], uri))
     aside = [(replace(w, optimized=False) if optimized else w).aside() for w in works.values() if _sets_aside(w.node)]
     return Lineage(parts.name, (*found, *more, *aside), optimized)
 
@@ -76,10 +71,51 @@ def _sets_aside(node: Node) -> bool:
     return any(c.action == "quarantine" for c in node.checks)
 
 
-def _output(name: str, of: Place, uri: str) -> Place:
-    columns = {c: {Flow(Column(of.name, c), "IDENTITY"): ""} for c in of.columns}
-    lineage = ColumnLineage(name, columns, {}, {c: c for c in columns}, (of.name,))
-    return Place(name, "output", tuple(columns), lineage, (uri,), published=True)
+def _outputs(parts: Parts, places: dict[str, Place]) -> list[Place]:
+    """Return the places of outputs and of their feeds; those of stages that are outputs, or whose readers see what one keeps, are replaced."""
+    found: dict[str, Place] = {}
+    beside: list[Place] = []
+    held: dict[str, str] = {}
+    for name, output in parts.outputs.items():
+        uri = parts.redact(output.to)
+        if output.mode == "delete":
+            continue
+        stage = places[output.stage]
+        own = name if name == stage.name and stage.kind == "stage" else _beside(parts, name)
+        seen = stage.kind == "stage" and (own == stage.name or output.mode in _SEEN_AS_KEPT)
+        schema = {c: parts.nodes[stage.name].schema[c] for c in stage.columns}
+        made = kept(own, output, stage.name, schema, parts.params)
+        if seen and output.mode not in _AS_THEY_ARE:
+            lineage = replace(compose(made, {stage.name: stage.lineage}), name=stage.name)
+            places[stage.name] = stage = replace(stage, lineage=lineage, columns=tuple(lineage.columns))
+        if own == stage.name:
+            places[own] = place = replace(stage, uris=(uri,), published=True)
+        else:
+            made = kept(own, replace(output, mode="replace"), stage.name, schema, {}) if seen else made
+            found[own] = place = Place(own, "output", tuple(made.columns), made, (uri,), published=True)
+        held[uri] = stage.name if seen else own
+        beside += feeds(name, output, own, place.columns, parts.nodes, uri)
+    for name, output in parts.outputs.items():
+        if output.mode == "delete":
+            uri = parts.redact(output.to)
+            place = removing(_beside(parts, name), output, output.stage, uri)
+            found[place.name] = place
+            holder = held.get(uri)
+            if holder is not None and holder not in ancestors(parts.nodes, output.stage):
+                of = places if holder in places else found
+                lineage = of[holder].lineage
+                of[holder] = replace(of[holder], lineage=replace(lineage, inputs=(*lineage.inputs, place.name)))
+    return [*found.values(), *beside]
+
+
+_AS_THEY_ARE = ("replace", "append")
+_SEEN_AS_KEPT = ("upsert", "replace_partitions")
+"""Modes of outputs whose stage is read, in the pipeline, as the output holds it."""
+
+
+def _beside(parts: Parts, name: str) -> str:
+    """Return the name of the place of an output that is not just its stage."""
+    return f"{name}@output" if name in parts.nodes else name
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import polars as pl
 
@@ -31,6 +32,7 @@ class Parts:
     outputs: Mapping[str, Output]
     state: str
     redact: uris.Redactor
+    params: Mapping[str, Any] = field(default_factory=dict)
     _leaves: dict[str, pl.LazyFrame] = field(default_factory=dict, init=False, repr=False, compare=False)
     _gated: dict[tuple[str, tuple[int, ...]], tuple[Stub, Node]] = field(
         default_factory=dict, init=False, repr=False, compare=False

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from lazypipe.errors import LazypipeError
@@ -33,7 +33,10 @@ def join(lineages: Iterable[Lineage], name: str = "catalog") -> Lineage:
         names.add(lineage.name)
         optimized = optimized or lineage.optimized
         places += [_prefixed(place, f"{lineage.name}/") for place in lineage.places]
-    written = {uris.place(uri): p for p in places if p.kind != "source" for uri in p.uris}
+    written: dict[str, list[Place]] = {}
+    for place in places:
+        for uri in place.uris if place.kind != "source" else ():
+            written.setdefault(uris.place(uri), []).append(place)
     return Lineage(name, tuple(_fed(p, written) if p.kind == "source" else p for p in places), optimized)
 
 
@@ -58,15 +61,14 @@ def _prefixed(place: Place, prefix: str) -> Place:
     return replace(place, name=lineage.name, lineage=lineage, rules=rules)
 
 
-def _fed(source: Place, written: Mapping[str, Place]) -> Place:
+def _fed(source: Place, written: Mapping[str, Sequence[Place]]) -> Place:
     """Return a source with what another pipeline wrote below it, as far as the columns have the same names."""
     writers: dict[str, Place] = {}
     for uri in source.uris:
         key = uris.place(uri)
         while key and key not in written:
             key = key.rpartition("/")[0]
-        if key and written[key].name != source.name:
-            writers[written[key].name] = written[key]
+        writers |= {p.name: p for p in written.get(key, ()) if p.name != source.name}
     if not writers:
         return source
     columns: dict[str, Flows] = {}
