@@ -88,6 +88,12 @@ class Feed(ABC):
         """Return what its commits say of it besides."""
         return {}
 
+    def _tags(self) -> dict[str, Any]:
+        """Return the tags of its columns, which are those of the output: who reads the feed must not show what the output does not."""
+        plan = self.run.plan
+        tags = plan.tags(plan.outputs[self.name].stage)
+        return {"tags": {c: list(t) for c, t in tags.items()}} if tags else {}
+
     def complete(self) -> None:
         """Tell of all versions that the feed does not know.
 
@@ -166,6 +172,7 @@ class Feed(ABC):
                     VERSION: commit.version,
                     _DATED: moment.isoformat(),
                     **self._about(),
+                    **self._tags(),
                     **self.run.recorder.info,
                 },
                 expected=0 if before is None else before.version,

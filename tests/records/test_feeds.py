@@ -127,3 +127,13 @@ def test_a_run_that_was_killed_may_have_written_its_feeds(tmp_path: Path) -> Non
     assert {(h.output, h.via) for h in found} == {
         (n, ("unfinished run",)) for n in ("orders", "orders__changes", "hourly", "hourly__panes")
     }
+
+
+def test_personal_data_is_known_where_a_feed_is_read(tmp_path: Path) -> None:
+    write(tmp_path, 1, "1,10,2024-01-01T10:00:00")
+    text = ORDERS.format(mode="recorded").replace("uri: o-*.csv,", "uri: o-*.csv, columns: {v: {tags: [pii]}},")
+    text = text.replace("n: count(*)", "n: max(v)")
+    lp.Pipeline.from_yaml(text, base=str(tmp_path)).compile().run().raise_for_status()
+    reader = pipes(tmp_path)[1].compile()
+    assert reader.tags("news") == {"v": ("pii",)}
+    assert reader.tags("late") == {"n": ("pii",)}
