@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import polars as pl
 
@@ -50,6 +51,8 @@ def pipeline_lineage(parts: Parts, *, optimized: bool = False, masks: frozenset[
     works = {name: _Work(parts, node, masks, optimized=optimized) for name, node in parts.nodes.items()}
     for name, work in reversed(works.items()):
         node = work.node
+        if name in wanted:
+            needed[name] |= {c.name for r in work.rules for c in r.reads if c.dataset == name and c.name != ALL}
         place = work.place(tuple(c for c in node.schema if c in needed[name]))
         places[name] = place
         if name in wanted:
@@ -130,10 +133,15 @@ class _Work:
     def read(self, frame: pl.LazyFrame, name: str) -> ColumnLineage:
         return plan_lineage(read_plan(frame, optimized=self.optimized), name, masks=self.masks)
 
+    @cached_property
+    def rules(self) -> tuple[RuleUse, ...]:
+        """What the rules of its gate read."""
+        return tuple(self.rule(c) for c in self.node.checks)
+
     def place(self, columns: tuple[str, ...]) -> Place:
         """Return the node as a place, with the columns that are needed."""
         node, name = self.node, self.node.name
-        rules = tuple(self.rule(c) for c in node.checks)
+        rules = self.rules
         gate = self.gate(columns)
         if node.source is not None:
             own = {

@@ -515,3 +515,15 @@ def test_a_frame_that_a_function_brings_along_has_the_same_name_however_plans_we
     assert plain.lineage().edges == printed.lineage().edges
     sent: lp.Plan = pickle.loads(pickle.dumps(lp.Pipeline.from_yaml(SHOP, base="/lake").compile()))
     assert sent.lineage().edges == lp.Pipeline.from_yaml(SHOP, base="/lake").compile().lineage().edges
+
+
+@pytest.mark.parametrize("action", ["fail", "warn", "quarantine"])
+def test_a_column_that_only_a_rule_further_down_reads_is_not_dead(action: str) -> None:
+    contract = {"columns": {"id": "Int64", "x": "Int64", "spare": "Int64"}}
+    pipe = lp.pipeline("p", base="/d").source("a", "a.csv", contract=contract)
+    pipe.stage("m", "a", do=[{"derive": {"y": "x + 1"}}], gate=[{"positive": {"columns": "y", "action": action}}])
+    plan = pipe.stage("o", "m", do=[{"select": ["id"]}]).output("o", "out").build().compile()
+    assert plan.dead_columns() == {"a": ("spare",), "m": ("x", "spare")}
+    optimized = plan.lineage(optimized=True)
+    assert set(optimized.upstream("positive:y")) == {"m.y", "a.x"}
+    assert optimized.impact("a.x").rules == ("m.positive:y",)
