@@ -14,6 +14,7 @@ import polars as pl
 
 from lazypipe.compile.audit import BoundAudit
 from lazypipe.compile.node import Node, ancestors, compile_checks
+from lazypipe.compile.outputs.modes import VALID_FROM, VALID_TO
 from lazypipe.compile.segments import Segment
 from lazypipe.errors import LazypipeError, RunError, SourceError, nearest
 from lazypipe.gates import Check
@@ -287,6 +288,13 @@ class CompiledPipeline:
         which rows exist passes on no tags.
         """
         return dict(self._tags.get(self._node(name), {}))
+
+    def tags_written(self, output: str) -> dict[str, tuple[str, ...]]:
+        """Return the tags of the columns of an output's dataset, with those that its write mode adds."""
+        written = self.outputs[output]
+        tags = self.tags(written.stage)
+        times = tags.get(written.event_time or "")
+        return tags | ({VALID_FROM: times, VALID_TO: times} if times and written.mode == "scd2" else {})
 
     @cached_property
     def _given(self) -> Mapping[str, Mapping[str, tuple[str, ...]]]:

@@ -90,8 +90,7 @@ class Feed(ABC):
 
     def _tags(self) -> dict[str, Any]:
         """Return the tags of its columns, which are those of the output: who reads the feed must not show what the output does not."""
-        plan = self.run.plan
-        tags = plan.tags(plan.outputs[self.name].stage)
+        tags = self.run.plan.tags_written(self.name)
         return {"tags": {c: list(t) for c, t in tags.items()}} if tags else {}
 
     def complete(self) -> None:

@@ -137,3 +137,15 @@ def test_personal_data_is_known_where_a_feed_is_read(tmp_path: Path) -> None:
     reader = pipes(tmp_path)[1].compile()
     assert reader.tags("news") == {"v": ("pii",)}
     assert reader.tags("late") == {"n": ("pii",)}
+
+
+def test_times_of_versions_have_the_tags_of_what_dates_them(tmp_path: Path) -> None:
+    (tmp_path / "o.csv").write_text("id,born,mail\n1,2001-01-01,a@x.org\n")
+    columns = {"born": {"tags": ["pii"]}, "mail": {"tags": ["contact"]}}
+    pipe = lp.pipeline("people", base=str(tmp_path)).source("o", "o.csv", columns=columns).stage("h", "o")
+    pipe = pipe.output("h", "h", mode="scd2", key=["id"], event_time="born", changes=True)
+    pipe.build().compile().run().raise_for_status()
+    reader = lp.pipeline("reader", base=str(tmp_path)).source("held", "h").source("feed", "h__changes")
+    plan = reader.output("held", "one").output("feed", "two").build().compile()
+    tags = {"born": ("pii",), "mail": ("contact",), "valid_from": ("pii",), "valid_to": ("pii",)}
+    assert plan.tags("held") == plan.tags("feed") == tags
