@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from functools import cached_property
+from threading import RLock
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
@@ -13,6 +14,7 @@ import polars as pl
 
 from lazypipe.compile.audit import BoundAudit
 from lazypipe.compile.node import Node, ancestors, compile_checks
+from lazypipe.compile.outputs.modes import VALID_FROM, VALID_TO
 from lazypipe.compile.segments import Segment
 from lazypipe.compile.state import StateFolder
 from lazypipe.errors import LazypipeError, RunError, SourceError, nearest
@@ -38,6 +40,8 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _INSTEAD = (
     "write a parameter of your own, which changes when you say so, or mode: append, which keeps rows as they were made"
 )
+_ONCE = RLock()
+"""Held while fingerprints are computed: a run and its recorder ask at the same time, and one of them is to wait for the other."""
 _LATER = datetime(1987, 6, 5, 4, 3, 2, 1, tzinfo=UTC)
 
 
@@ -134,7 +138,7 @@ class CompiledPipeline:
     def _parts(self) -> Parts:
         from lazypipe.compile.parts import Parts
 
-        return Parts(self.state, self.nodes, self.segments, self.outputs, self.redact)
+        return Parts(self.state, self.nodes, self.segments, self.outputs, self.redact, self.params)
 
     @property
     def strategies(self) -> Mapping[str, Strategy]:
@@ -207,7 +211,8 @@ class CompiledPipeline:
         or a rule that removes rows uses the clock, the fingerprint depends on the time for which the pipeline is compiled. Files that a
         Python function reads on its own are not seen; only the function's name counts.
         """
-        return self._fingerprints
+        with _ONCE:
+            return self._fingerprints
 
     def changed_since(self, before: Mapping[str, Fingerprint] | CompiledPipeline) -> PlanChanges:
         """Return which stages and columns differ from an earlier plan or its ``fingerprints``, and why.
@@ -284,6 +289,13 @@ class CompiledPipeline:
         which rows exist passes on no tags.
         """
         return dict(self._tags.get(self._node(name), {}))
+
+    def tags_written(self, output: str) -> dict[str, tuple[str, ...]]:
+        """Return the tags of the columns of an output's dataset, with those that its write mode adds."""
+        written = self.outputs[output]
+        tags = self.tags(written.stage)
+        times = tags.get(written.event_time or "")
+        return tags | ({VALID_FROM: times, VALID_TO: times} if times and written.mode == "scd2" else {})
 
     @cached_property
     def _given(self) -> Mapping[str, Mapping[str, tuple[str, ...]]]:

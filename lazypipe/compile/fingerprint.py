@@ -22,12 +22,8 @@ from lazypipe.ops import Operation
 from lazypipe.plan.exact import Unknown, text
 from lazypipe.plan.fingerprint import Fingerprint, digest
 from lazypipe.plan.follow import State, follow
-from lazypipe.plan.reader import read_plan
 from lazypipe.spec.scope import Scope
-from lazypipe.spec.taps import label
 from lazypipe.spec.types import dtype_name
-from lazypipe.sql.exprs import empty
-from lazypipe.storage.shape import refitted
 
 if TYPE_CHECKING:
     from lazypipe.compile.parts import Parts
@@ -130,18 +126,16 @@ def _ahead(parts: Parts, node: Node, states: Mapping[str, State]) -> State:
 def _through(node: Node, nodes: Mapping[str, Node], state: State, leaves: Mapping[str, State], start: int = 0) -> State:
     """Return the state of rows after a stage's steps, beginning with step ``start``."""
     state = _over(node, state, leaves, start, len(node.steps))
-    if node.shape is not None:
-        shape = node.shape
-        schema = node.schemas[-1] if node.schemas else nodes[node.inputs[0]].schema
-        last = refitted(label(empty(schema).lazy(), HERE), schema, shape)
-        state = follow(read_plan(last, exact=True), {HERE: state}, lambda: digest("shape", _arguments(shape)))
+    last = node.refit(nodes)
+    if last is not None:
+        state = follow(last.plan(), {HERE: state}, lambda: digest("shape", _arguments(node.shape)))
     return state
 
 
 def _over(node: Node, state: State, leaves: Mapping[str, State], start: int, stop: int) -> State:
     """Return what is known of rows after some of a stage's steps."""
     for (operation, scope), stub in zip(node.steps[start:stop], node.stubs[start:stop], strict=True):
-        state = follow(read_plan(stub, exact=True), {**leaves, HERE: state}, _identity(operation, scope))
+        state = follow(stub.plan(), {**leaves, HERE: state}, _identity(operation, scope))
     return state
 
 
@@ -169,9 +163,10 @@ def _gated(parts: Parts, node: Node, state: State, states: Mapping[str, State]) 
     """Return what is known of the rows that a gate lets go on, as it repairs them."""
     if not any(c.repair is not None or c.removes_rows for c in node.checks):
         return state.only(node.schema)
-    plan = read_plan(node.good(parts.ahead(node.name), parts.lookup), exact=True)
     leaves = {**states, node.name: state}
-    return follow(plan, leaves, lambda: digest("gate", sorted(_said(c, states) for c in node.checks)))
+    return follow(
+        parts.gated(node).plan(), leaves, lambda: digest("gate", sorted(_said(c, states) for c in node.checks))
+    )
 
 
 _PARAMETER = re.compile(r":(\w+)")

@@ -7,11 +7,13 @@ read. So the lineage is that of the operations as they are, whatever the data.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import polars as pl
 
-from lazypipe.compile.node import HERE, Node
+from lazypipe.compile.node import Node, ancestors
+from lazypipe.compile.outputs.kept import feeds, kept, removing
 from lazypipe.compile.parts import Parts
 from lazypipe.gates import Check
 from lazypipe.gates.marks import mark
@@ -26,7 +28,6 @@ from lazypipe.plan.steps import plan_lineage
 from lazypipe.spec.scope import Table
 from lazypipe.spec.taps import label
 from lazypipe.sql.exprs import empty
-from lazypipe.storage.shape import refitted
 
 __all__ = ["pipeline_lineage", "pipeline_tags"]
 
@@ -50,6 +51,8 @@ def pipeline_lineage(parts: Parts, *, optimized: bool = False, masks: frozenset[
     works = {name: _Work(parts, node, masks, optimized=optimized) for name, node in parts.nodes.items()}
     for name, work in reversed(works.items()):
         node = work.node
+        if name in wanted:
+            needed[name] |= {c.name for r in work.rules for c in r.reads if c.dataset == name and c.name != ALL}
         place = work.place(tuple(c for c in node.schema if c in needed[name]))
         places[name] = place
         if name in wanted:
@@ -61,14 +64,8 @@ def pipeline_lineage(parts: Parts, *, optimized: bool = False, masks: frozenset[
             if optimized and place.kind == "source":
                 # what its own rules read is needed too
                 places[name] = work.place(tuple(c for c in node.schema if c in needed[name]))
+    more = _outputs(parts, places)
     found = [places[name] for name in parts.nodes]
-    more: list[Place] = []
-    for name, output in parts.outputs.items():
-        uri = parts.redact(output.to)
-        if name == output.stage and places[name].kind == "stage":
-            found = [replace(p, uris=(uri,), published=True) if p.name == name else p for p in found]
-        else:
-            more.append(_output(f"{name}@output" if name in parts.nodes else name, places[output.stage], uri))
     aside = [(replace(w, optimized=False) if optimized else w).aside() for w in works.values() if _sets_aside(w.node)]
     return Lineage(parts.state.pipeline, (*found, *more, *aside), optimized)
 
@@ -77,10 +74,51 @@ def _sets_aside(node: Node) -> bool:
     return any(c.action == "quarantine" for c in node.checks)
 
 
-def _output(name: str, of: Place, uri: str) -> Place:
-    columns = {c: {Flow(Column(of.name, c), "IDENTITY"): ""} for c in of.columns}
-    lineage = ColumnLineage(name, columns, {}, {c: c for c in columns}, (of.name,))
-    return Place(name, "output", tuple(columns), lineage, (uri,), published=True)
+def _outputs(parts: Parts, places: dict[str, Place]) -> list[Place]:
+    """Return the places of outputs and of their feeds; those of stages that are outputs, or whose readers see what one keeps, are replaced."""
+    found: dict[str, Place] = {}
+    beside: list[Place] = []
+    held: dict[str, str] = {}
+    for name, output in parts.outputs.items():
+        uri = parts.redact(output.to)
+        if output.mode == "delete":
+            continue
+        stage = places[output.stage]
+        own = name if name == stage.name and stage.kind == "stage" else _beside(parts, name)
+        seen = stage.kind == "stage" and (own == stage.name or output.mode in _SEEN_AS_KEPT)
+        schema = {c: parts.nodes[stage.name].schema[c] for c in stage.columns}
+        made = kept(own, output, stage.name, schema, parts.params)
+        if seen and output.mode not in _AS_THEY_ARE:
+            lineage = replace(compose(made, {stage.name: stage.lineage}), name=stage.name)
+            places[stage.name] = stage = replace(stage, lineage=lineage, columns=tuple(lineage.columns))
+        if own == stage.name:
+            places[own] = place = replace(stage, uris=(uri,), published=True)
+        else:
+            made = kept(own, replace(output, mode="replace"), stage.name, schema, {}) if seen else made
+            found[own] = place = Place(own, "output", tuple(made.columns), made, (uri,), published=True)
+        held[uri] = stage.name if seen else own
+        beside += feeds(name, output, own, place.columns, parts.nodes, uri)
+    for name, output in parts.outputs.items():
+        if output.mode == "delete":
+            uri = parts.redact(output.to)
+            place = removing(_beside(parts, name), output, output.stage, uri)
+            found[place.name] = place
+            holder = held.get(uri)
+            if holder is not None and holder not in ancestors(parts.nodes, output.stage):
+                of = places if holder in places else found
+                lineage = of[holder].lineage
+                of[holder] = replace(of[holder], lineage=replace(lineage, inputs=(*lineage.inputs, place.name)))
+    return [*found.values(), *beside]
+
+
+_AS_THEY_ARE = ("replace", "append")
+_SEEN_AS_KEPT = ("upsert", "replace_partitions")
+"""Modes of outputs whose stage is read, in the pipeline, as the output holds it."""
+
+
+def _beside(parts: Parts, name: str) -> str:
+    """Return the name of the place of an output that is not just its stage."""
+    return f"{name}@output" if name in parts.nodes else name
 
 
 @dataclass(frozen=True)
@@ -91,16 +129,19 @@ class _Work:
     node: Node
     masks: frozenset[str]
     optimized: bool
-    _below: dict[tuple[str, ...], ColumnLineage] = field(default_factory=dict, init=False, repr=False, compare=False)
-    """What columns ahead of the gate come from, as far as it was asked: of rows that go on, and of those put aside, that is the same plan."""
 
     def read(self, frame: pl.LazyFrame, name: str) -> ColumnLineage:
         return plan_lineage(read_plan(frame, optimized=self.optimized), name, masks=self.masks)
 
+    @cached_property
+    def rules(self) -> tuple[RuleUse, ...]:
+        """What the rules of its gate read."""
+        return tuple(self.rule(c) for c in self.node.checks)
+
     def place(self, columns: tuple[str, ...]) -> Place:
         """Return the node as a place, with the columns that are needed."""
         node, name = self.node, self.node.name
-        rules = tuple(self.rule(c) for c in node.checks)
+        rules = self.rules
         gate = self.gate(columns)
         if node.source is not None:
             own = {
@@ -124,10 +165,10 @@ class _Work:
             cells = {Flow(Column(name, c), "TRANSFORMATION"): "" for c in raw if c in self.node.schema}
             own: dict[str, Flows] = {c: {Flow(Column(name, c), "IDENTITY"): ""} for c in columns}
             return ColumnLineage(name, own | {RAW_COLUMN: cells}, {}, {c: c for c in columns}, (name,))
-        if columns not in self._below:
-            tables = {n: Table(self.parts.leaf(n), self.parts.nodes[n].schema) for n in self.node.inputs}
-            self._below[columns] = self.read(_only(self.node.lower(tables), columns, self.node.ahead), name)
-        return self._below[columns]
+        if not self.optimized:
+            return self.parts.made(name, self.masks)
+        tables = {n: Table(self.parts.leaf(n), self.parts.nodes[n].schema) for n in self.node.inputs}
+        return self.read(_only(self.node.lower(tables), columns, self.node.ahead), name)
 
     def gate(self, columns: tuple[str, ...]) -> ColumnLineage:
         """Return the gate's lineage over its own rows: identities, unless it removes or repairs."""
@@ -135,8 +176,11 @@ class _Work:
         if not any(c.repair is not None or c.removes_rows for c in self.node.checks):
             same = {c: {Flow(Column(name, c), "IDENTITY"): ""} for c in columns}
             return ColumnLineage(name, same, {}, {c: c for c in columns}, (name,))
-        frame = self.node.good(self.parts.ahead(name), self.parts.lookup)
-        found = self.read(_only(frame, columns, self.node.schema), name)
+        gated = self.parts.gated(self.node)
+        if self.optimized:
+            found = self.read(_only(gated.frame, columns, self.node.schema), name)
+        else:
+            found = plan_lineage(gated.plan(exact=False), name, masks=self.masks)
         if self.node.source is None or not self.node.raw:
             return found
         return compose(found, {name: self.before_gate(columns)})
@@ -150,15 +194,19 @@ class _Work:
         masks = {c.id: pl.col(marked.masks[c.id]) if c.id in marked.masks else c.mask() for c in checks}
         put = [masks[c.id] for c in checks if c.action == "quarantine"]
         why = pl.concat_list(pl.when(m).then(pl.lit(i)) for i, m in masks.items())
-        # of rows that were put aside before, why and by which run is told anew
-        own = [c for c in node.ahead if c not in (RULES_COLUMN, RUN_COLUMN, FILE_COLUMN)]
+        own = marked.originals
         frame = marked.frame.filter(pl.any_horizontal(put)).select(
-            *(pl.col(marked.originals.get(c, c)).alias(c) for c in own),
-            why.alias(RULES_COLUMN),
-            pl.lit(None, dtype=pl.String).alias(RUN_COLUMN),
-            pl.lit(None, dtype=pl.String).alias(FILE_COLUMN),
+            *(pl.col(was).alias(c) for c, was in own.items()), why.alias(RULES_COLUMN)
         )
-        lineage = compose(self.read(frame, name), {node.name: self.before_gate(tuple(node.ahead))})
+        found = self.read(frame, name)
+        # the others are as they were; of rows that were put aside before, why and by which run is told anew
+        flows: dict[str, Flows] = {
+            c: found.columns[c] if c in own else {Flow(Column(node.name, c), "IDENTITY"): ""} for c in node.ahead
+        }
+        flows |= {RULES_COLUMN: found.columns[RULES_COLUMN], RUN_COLUMN: {}, FILE_COLUMN: {}}
+        texts = {**{c: c for c in node.ahead}, **found.texts, RUN_COLUMN: "NULL", FILE_COLUMN: "NULL"}
+        marks = replace(found, columns=flows, texts=texts)
+        lineage = compose(marks, {node.name: self.before_gate(tuple(node.ahead))})
         uri = self.parts.redact(self.parts.quarantine_uri(node.name))
         return Place(name, "quarantine", tuple(lineage.columns), lineage, (uri,))
 
@@ -199,15 +247,7 @@ def pipeline_tags(parts: Parts, given: Mapping[str, Mapping[str, tuple[str, ...]
     tags: Tags = {name: dict(columns) for name, columns in given.items()}
     for name, node in parts.nodes.items():
         if node.source is None and any(tags.get(i) for i in node.inputs):
-            found = dict(tags.get(node.inputs[0], {}))
-            for stub in node.stubs:
-                # step by step: their plans are there already, and no text is asked for
-                found = _carried(plan_lineage(read_plan(stub)), {**tags, HERE: found})
-            if node.shape is not None:
-                schema = node.schemas[-1] if node.schemas else parts.nodes[node.inputs[0]].schema
-                last = refitted(label(empty(schema).lazy(), HERE), schema, node.shape)
-                found = _carried(plan_lineage(read_plan(last)), {HERE: found})
-            tags[name] = found
+            tags[name] = _carried(parts.made(name), tags)
         if any(c.repair is not None for c in node.checks):
             gate = _Work(parts, node, MASKS, optimized=False).gate(tuple(node.schema))
             tags[name] = _carried(gate, {name: tags.get(name, {})})

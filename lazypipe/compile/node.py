@@ -14,6 +14,7 @@ from lazypipe import gates, ops
 from lazypipe.compile.changes.placed import in_two
 from lazypipe.compile.names import check_names
 from lazypipe.compile.sources.source import BoundSource
+from lazypipe.compile.stub import Stub
 from lazypipe.errors import first_line
 from lazypipe.gates import Check, Rule
 from lazypipe.gates.marks import Lookup, mark, mended
@@ -92,7 +93,7 @@ class Node:
     source: BoundSource | None = None
     steps: tuple[tuple[Operation, Scope], ...] = ()
     schemas: tuple[pl.Schema, ...] = field(default=(), repr=False)
-    stubs: tuple[pl.LazyFrame, ...] = field(default=(), repr=False)
+    stubs: tuple[Stub, ...] = field(default=(), repr=False)
     shape: Shape | None = None
     to_close: bool = False
     timeless: tuple[Check, ...] | None = field(default=None, repr=False, compare=False)
@@ -158,11 +159,9 @@ class Node:
         if isinstance(operation, Sql):
             from lazypipe.compile.changes.added_up import fold_query
             from lazypipe.compile.changes.first_rows import first_rows
-            from lazypipe.plan.reader import read_plan
             from lazypipe.sql.steps import steps
 
-            plan = read_plan(self.stubs[step], exact=True)
-            found = first_rows(plan, operation.query)
+            found = first_rows(self.stubs[step].plan(), operation.query)
             if found is not None:
                 return None if found.missing else found.fold(operation, table, scope)
             groups = steps(operation.query, self.schemas[step].names())
@@ -177,6 +176,13 @@ class Node:
         if self.shape is None:
             return table.frame
         return refitted(table.frame, table.schema, self.shape, list(table.extra))
+
+    def refit(self, nodes: Mapping[str, Node]) -> Stub | None:
+        """Return the plan, in which ``HERE`` is what the last step gave, of what the contract of an output makes of it; None if there is none."""
+        if self.shape is None:
+            return None
+        schema = self.schemas[-1] if self.schemas else nodes[self.inputs[0]].schema
+        return Stub(refitted(label(empty(schema).lazy(), HERE), schema, self.shape))
 
     def mended(self, frame: pl.LazyFrame) -> pl.LazyFrame:
         """Return the rows as the gate repairs them, before any is taken out."""
@@ -228,9 +234,7 @@ def compile_steps(
     inputs: Mapping[str, Table],
     make_scope: Callable[[Step, type[Operation]], Scope],
     faults: list[Fault],
-) -> (
-    tuple[tuple[tuple[Operation, Scope], ...], tuple[pl.Schema, ...], tuple[pl.LazyFrame, ...], tuple[Step, ...]] | None
-):
+) -> tuple[tuple[tuple[Operation, Scope], ...], tuple[pl.Schema, ...], tuple[Stub, ...], tuple[Step, ...]] | None:
     """Resolve the schema after each operation, over empty frames, so that the cost does not grow with the graph's depth; last the steps that ask for the time of the run.
 
     Mistakes are added to ``faults``; None if no schema can be told behind one. What leaves columns as they are is passed over.
@@ -267,7 +271,7 @@ def compile_steps(
             table = Table(label(empty(schema).lazy(), HERE), schema)
             compiled.append((part, scope))
             schemas.append(schema)
-            stubs.append(lowered)
+            stubs.append(Stub(lowered))
         timed += [step] if asked.for_time else []
     return tuple(compiled), tuple(schemas), tuple(stubs), tuple(timed)
 

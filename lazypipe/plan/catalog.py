@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import re
+from bisect import bisect_left
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from lazypipe.errors import LazypipeError
 from lazypipe.plan.graph import Lineage
 from lazypipe.plan.lineage import Column, ColumnLineage, Flow, Flows
 from lazypipe.plan.places import Place, RuleUse
+from lazypipe.spec.endings import format_of
 from lazypipe.storage import uri as uris
+from lazypipe.storage.local_files import covers, is_glob
 
 __all__ = ["join"]
 
@@ -17,7 +21,7 @@ __all__ = ["join"]
 def join(lineages: Iterable[Lineage], name: str = "catalog") -> Lineage:
     """Return one lineage of many, their places named ``pipeline/place``.
 
-    A source reads an output where one of its URIs is the output's, or lies below it.
+    A source reads an output where one of its URIs is the output's, lies below it, or finds its files.
 
     Raises
     ------
@@ -33,8 +37,12 @@ def join(lineages: Iterable[Lineage], name: str = "catalog") -> Lineage:
         names.add(lineage.name)
         optimized = optimized or lineage.optimized
         places += [_prefixed(place, f"{lineage.name}/") for place in lineage.places]
-    written = {uris.place(uri): p for p in places if p.kind != "source" for uri in p.uris}
-    return Lineage(name, tuple(_fed(p, written) if p.kind == "source" else p for p in places), optimized)
+    written: dict[str, list[Place]] = {}
+    for place in places:
+        for uri in place.uris if place.kind != "source" else ():
+            written.setdefault(uris.place(uri), []).append(place)
+    known = sorted(written)
+    return Lineage(name, tuple(_fed(p, written, known) if p.kind == "source" else p for p in places), optimized)
 
 
 def _prefixed(place: Place, prefix: str) -> Place:
@@ -58,15 +66,15 @@ def _prefixed(place: Place, prefix: str) -> Place:
     return replace(place, name=lineage.name, lineage=lineage, rules=rules)
 
 
-def _fed(source: Place, written: Mapping[str, Place]) -> Place:
+def _fed(source: Place, written: Mapping[str, Sequence[Place]], names: Sequence[str]) -> Place:
     """Return a source with what another pipeline wrote below it, as far as the columns have the same names."""
     writers: dict[str, Place] = {}
     for uri in source.uris:
         key = uris.place(uri)
         while key and key not in written:
             key = key.rpartition("/")[0]
-        if key and written[key].name != source.name:
-            writers[written[key].name] = written[key]
+        found = [key] if key else _found(uris.place(uri), names)
+        writers |= {p.name: p for name in found for p in written[name] if p.name != source.name}
     if not writers:
         return source
     columns: dict[str, Flows] = {}
@@ -76,3 +84,23 @@ def _fed(source: Place, written: Mapping[str, Place]) -> Place:
         columns[name] = {**from_writers, **own}
     inputs = tuple(dict.fromkeys([*writers, *source.lineage.inputs]))
     return replace(source, lineage=replace(source.lineage, columns=columns, inputs=inputs))
+
+
+def _found(pattern: str, names: Sequence[str]) -> list[str]:
+    """Return which places, in order, a pattern or a folder finds files of: exported ones, or those in a dataset's folder."""
+    start = f"{pattern}/"
+    if is_glob(pattern):
+        start = re.split(r"[*?\[]", pattern, maxsplit=1)[0].rpartition("/")[0]
+        start = f"{start}/" if start else ""
+    found = []
+    for name in names[bisect_left(names, start) :]:
+        if not name.startswith(start):
+            break
+        is_file = format_of(name) is not None
+        if covers(pattern, name if is_file else f"{name}/{_FILE}") if is_glob(pattern) else is_file:
+            found.append(name)
+    return found
+
+
+_FILE = "run-001-00000.parquet"
+"""What a file of a dataset is called, as far as patterns are told apart by it."""

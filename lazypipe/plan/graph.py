@@ -89,7 +89,7 @@ class Lineage:
             name,
             reach.columns,
             tuple(p.name for p in places if p.kind == "stage"),
-            tuple(p.name for p in places if p.published or p.kind in ("output", "quarantine")),
+            tuple(p.name for p in places if p.published or p.kind in ("output", "quarantine", "feed")),
             tuple(rules),
         )
 

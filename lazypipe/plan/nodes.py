@@ -8,10 +8,10 @@ decide which of those.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeVar
 
-__all__ = ["ExprKind", "Named", "NodeKind", "PlanExpr", "PlanNode", "postorder"]
+__all__ = ["ExprKind", "Named", "NodeKind", "PlanExpr", "PlanNode", "placed", "postorder"]
 
 NodeKind = Literal[
     "scan", "frame", "select", "project", "with_columns", "filter", "sort", "slice", "distinct", "group_by", "join", "union",
@@ -145,3 +145,24 @@ def postorder(root: Item, below: Callable[[Item], Sequence[Item]]) -> Iterator[I
             seen.add(id(item))
             pending.append((item, True))
             pending += [(child, False) for child in reversed(below(item)) if id(child) not in seen]
+
+
+def placed(plan: PlanNode, name: str, below: PlanNode) -> PlanNode:
+    """Return a plan in which another stands where the label ``name`` is.
+
+    Examples
+    --------
+    >>> label = PlanNode("label", ("a",), options=(("name", "@here"),))
+    >>> plan = placed(PlanNode("filter", ("a",), (label,)), "@here", PlanNode("scan", ("a",)))
+    >>> [n.kind for n in plan.walk()]
+    ['scan', 'filter']
+    """
+    found: dict[int, PlanNode] = {}
+    for node in postorder(plan, lambda node: () if node.kind == "label" else node.inputs):
+        if node.kind == "label":
+            found[id(node)] = below if node.option("name") == name else node
+            continue
+        inputs = tuple(found[id(i)] for i in node.inputs)
+        same = all(a is b for a, b in zip(inputs, node.inputs, strict=True))
+        found[id(node)] = node if same else replace(node, inputs=inputs)
+    return found[id(plan)]

@@ -12,7 +12,7 @@ from lazypipe.plan.lineage import Column, ColumnLineage, Edge
 
 __all__ = ["Impact", "Place", "PlaceKind", "Reach", "RuleUse"]
 
-PlaceKind = Literal["source", "stage", "output", "quarantine"]
+PlaceKind = Literal["source", "stage", "output", "quarantine", "feed"]
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class RuleUse:
 
 @dataclass(frozen=True)
 class Place:
-    """Somewhere rows are: a source, a stage, an output, or what a gate puts aside.
+    """Somewhere rows are: a source, a stage, an output, what a gate puts aside, or a feed of an output.
 
     ``lineage`` says what its columns come from, in terms of other places; ``uris`` where its rows are kept, as far as they
     are; ``published`` says whether a stage or source is an output of the same name.

@@ -39,8 +39,9 @@ def plan_lineage(plan: PlanNode, name: str = "", *, masks: frozenset[str] = MASK
         Functions after which a value can no longer be read.
     """
     nodes = [*plan.walk()]
-    names = _leaf_names(nodes)
-    inputs = _visible(nodes, names)
+    covered = {id(b) for n in nodes if n.kind == "label" for i in n.inputs for b in i.walk()}
+    names = _leaf_names(nodes, covered)
+    inputs = tuple(dict.fromkeys(name for number, name in names.items() if number not in covered))
     states: dict[int, _State] = {}
     for node in nodes:
         below = [states[id(i)] for i in node.inputs]
@@ -52,15 +53,15 @@ def plan_lineage(plan: PlanNode, name: str = "", *, masks: frozenset[str] = MASK
     return ColumnLineage(name, final.columns, final.rows, {c: t.text for c, t in final.texts.items()}, inputs)
 
 
-def _leaf_names(nodes: Sequence[PlanNode]) -> dict[int, str]:
-    """Name what a plan reads: by its label, by its files, or by its number. Labels stand for all that is below them."""
+def _leaf_names(nodes: Sequence[PlanNode], covered: set[int]) -> dict[int, str]:
+    """Name what a plan reads: by its label, by its files, or by its number. Labels stand for all that is below them, which they cover."""
     found: dict[int, str] = {}
     frames = 0
     for node in nodes:
         if node.kind == "label":
             found[id(node)] = node.option("name")
         elif node.kind in ("scan", "frame"):
-            frames += not node.paths
+            frames += not node.paths and id(node) not in covered
             found[id(node)] = _files(node.paths) if node.paths else "frame" + (f"#{frames}" if frames > 1 else "")
     return found
 
@@ -75,12 +76,6 @@ def _common(paths: Sequence[str]) -> str:
     first, last = min(paths), max(paths)
     differ = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), len(first))
     return first[:differ]
-
-
-def _visible(nodes: Sequence[PlanNode], names: Mapping[int, str]) -> tuple[str, ...]:
-    """Return the names of what a plan reads, without what labels cover."""
-    covered = {id(b) for n in nodes if n.kind == "label" for i in n.inputs for b in i.walk()}
-    return tuple(dict.fromkeys(names[id(n)] for n in nodes if id(n) in names and id(n) not in covered))
 
 
 def _leaf(node: PlanNode, inputs: Sequence[_State], name: str, *, tell: bool, masks: frozenset[str]) -> _State:

@@ -132,7 +132,9 @@ def _holds_just(place: Place, name: str) -> bool:
     """Whether a place has the rows of another as they are."""
     made = place.lineage
     flows = (flow for each in made.columns.values() for flow in each)
-    return made.inputs == (name,) and not made.dataset and all(f.subtype == "IDENTITY" for f in flows)
+    # what a write mode decides is asked of nobody
+    just = all(f.subtype == "IDENTITY" for f in flows) and all(f.subtype == "WINDOW" for f in made.dataset)
+    return made.inputs == (name,) and just
 
 
 def declared(

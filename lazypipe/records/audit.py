@@ -279,7 +279,11 @@ class _Maker:
         """Return what stands ahead of a stage and in no definition: what its operations do with late rows."""
         inputs = self.places.get(stage, {}).get("inputs", [])
         about = f"What {stage} does with rows that come late."
-        return [(n, {"description": about, "from": self.places[n]["inputs"]}) for n in inputs if n not in named]
+        return [
+            (n, {"description": about, "from": self.places[n]["inputs"]})
+            for n in inputs
+            if n not in named and self.places[n]["kind"] == "stage"
+        ]
 
     def output(self, name: str, written: Mapping[str, Any]) -> dict[str, Any]:
         stage = written.get("from", name)

@@ -26,7 +26,21 @@ from lazypipe.version import VERSION
 if TYPE_CHECKING:
     from lazypipe.plan.places import Place
 
-__all__ = ["code", "commit_id", "data", "definition_key", "input_of", "object_content", "sources_of", "text_hash"]
+__all__ = [
+    "FEED",
+    "code",
+    "commit_id",
+    "data",
+    "definition_key",
+    "input_of",
+    "object_content",
+    "sources_of",
+    "text_hash",
+]
+
+
+FEED = "feed"
+"""As a mode: rows are added that tell what a version of an output changed."""
 
 
 def code(version: str | None) -> dict[str, str | None]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from lazypipe.compile.compiled import CompiledPipeline
 from lazypipe.compile.node import Node
-from lazypipe.compile.outputs.modes import adds_to
+from lazypipe.compile.outputs.modes import adds_to, written_schema
 from lazypipe.errors import LazypipeError
 from lazypipe.gates.export import data_quality_assertions, data_quality_metrics
 from lazypipe.gates.report import GateReport
@@ -43,9 +43,10 @@ class Datasets:
         return _merged(d for n, node in self.plan.nodes.items() if n in used for d in self._source(n, node))
 
     def outputs(self) -> list[dict[str, Any]]:
-        """Return a dataset for each output, and for each quarantine that the gates of the run may fill."""
-        outputs = [self._output(n, o) for n, o in self.plan.outputs.items()]
-        return _merged([*outputs, *self._quarantines()])
+        """Return a dataset for each output and its feeds, and for each quarantine that the gates of the run may fill."""
+        # those that only take rows out of what another holds say the least of it
+        named = sorted(self.plan.outputs.items(), key=lambda one: one[1].mode == "delete")
+        return _merged([*(self._output(n, o) for n, o in named), *self._feeds(), *self._quarantines()])
 
     def _source(self, name: str, node: Node) -> list[dict[str, Any]]:
         if node.source is None:
@@ -102,9 +103,8 @@ class Datasets:
         done = segment.get("status") == "done"
         version = segment.get("version") if done else None
         facets = {
-            "schema": schema_facet(self.plan.schema(output.stage), {}),
-            **self._known(output.stage, output.description or (stage.description if stage else None), version),
-            **self._lineage_facet(_place(name, output.stage, self.plan)),
+            **self._columns(output, output.description or (stage.description if stage else None), version),
+            **self._lineage_facet(_place(name, output, self.plan)),
         }
         report = self.gates.get(written)
         if report is not None and stage is not None:
@@ -116,6 +116,13 @@ class Datasets:
         if done:
             made["outputFacets"] = {"outputStatistics": _statistics(segment["data"])}
         return made
+
+    def _feeds(self) -> Iterable[dict[str, Any]]:
+        for place in self._lineage.places if self._lineage else ():
+            if place.kind == "feed":
+                about = facet("DocumentationDatasetFacet", description=f"Feed of {place.lineage.inputs[0]}.")
+                facets = {"documentation": about, **self._lineage_facet(place.name)}
+                yield _named(public(place.uris[0]), "dataset", facets)
 
     def _quarantines(self) -> Iterable[dict[str, Any]]:
         done = {s["name"] for s in self.body["segments"] if s["status"] in ("done", "unchanged")}
@@ -136,6 +143,13 @@ class Datasets:
                 parts = [p for s in self.body["segments"] for p in s["quarantine"] if p["node"] == name]
                 made["outputFacets"] = {"outputStatistics": _statistics([f for p in parts for f in p["data"]])}
             yield made
+
+    def _columns(self, output: Output, description: str | None, version: int | None) -> dict[str, Any]:
+        """Return what is known of the columns of an output; of one that only takes rows out by a key, that is for others to say."""
+        if output.mode == "delete":
+            return {}
+        schema = written_schema(output, self.plan.schema(output.stage))
+        return {"schema": schema_facet(schema, {}), **self._known(output.stage, description, version)}
 
     def _known(self, node: str, description: str | None, version: int | None) -> dict[str, Any]:
         """Return the facets that any dataset has if something is known for them."""
@@ -174,11 +188,11 @@ class Datasets:
         return {s["output"]: s for s in self.body["segments"] if s.get("output")}
 
 
-def _place(output: str, stage: str, plan: CompiledPipeline) -> str:
+def _place(name: str, output: Output, plan: CompiledPipeline) -> str:
     """Return the name that an output has in the lineage."""
-    if output == stage and plan.nodes[stage].source is None:
-        return output
-    return f"{output}@output" if output in plan.nodes else output
+    if name == output.stage and plan.nodes[name].source is None and output.mode != "delete":
+        return name
+    return f"{name}@output" if name in plan.nodes else name
 
 
 def _statistics(data: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

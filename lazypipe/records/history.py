@@ -23,7 +23,7 @@ class Published:
     """Something that a run made visible: a version of a dataset (or of what was put aside), or an exported file.
 
     ``mode`` says what became of the rows before, ``before`` is the version of which rows are still in it, None if there is none;
-    ``sources`` are those of the run's inputs that went in.
+    ``sources`` are those of the run's inputs that went in; ``tells`` is the version of an output that a feed tells of.
     """
 
     entry: Entry
@@ -36,6 +36,7 @@ class Published:
     rows: int
     data: tuple[Mapping[str, Any], ...]
     aside: bool = False
+    tells: tuple[str, int] | None = None
 
     def is_named(self, name: str) -> bool:
         """Whether somebody means it by a name or a URI."""
@@ -53,12 +54,17 @@ def published(entry: Entry) -> Iterator[Published]:
                 entry, f"{part['node']}__quarantine", part["uri"], part["version"], part["mode"], _before(part),
                 tuple(part["sources"]), part["rows"], tuple(part["data"]), aside=True,
             )  # fmt: skip
-        if segment["output"] is None or segment["status"] == "unchanged":
-            continue
-        if segment["status"] == "done" or segment["version"] is not None:
+        made = segment["status"] == "done" or segment["version"] is not None
+        if segment["output"] is not None and segment["status"] != "unchanged" and made:
             yield Published(
                 entry, segment["output"], segment["uri"], segment["version"], segment["mode"], _before(segment),
                 sources, segment["rows"], tuple(segment["data"]),
+            )  # fmt: skip
+        for part in segment.get("feeds", ()):
+            told = part["tells"]
+            yield Published(
+                entry, part["name"], part["uri"], part["version"], part["mode"], _before(part), (), part["rows"],
+                tuple(part["data"]), tells=(told["uri"], told["version"]),
             )  # fmt: skip
 
 
@@ -104,6 +110,7 @@ def _outputs(entry: Entry) -> Iterator[tuple[str, str | None]]:
         if segment["output"] is not None:
             yield segment["output"], segment["uri"]
         yield from ((f"{p['node']}__quarantine", p["uri"]) for p in segment["quarantine"])
+        yield from ((p["name"], p["uri"]) for p in segment.get("feeds", ()))
     yield from ((name, about["uri"]) for name, about in entry.body.get("outputs", {}).items())
 
 
@@ -237,6 +244,8 @@ class _Graph:
             if raw:
                 files[source] = tuple(raw)
         uri = _plain(made.uri)
+        if made.tells is not None:
+            parents.append(self._known(_plain(made.tells[0]), made.tells[1]))
         if made.before is not None:
             parents.append(self._known(uri, made.before))
         parents = list(dict.fromkeys(parents))
@@ -338,6 +347,8 @@ class _Search:
         """Go through what a record says was published."""
         uri = _plain(made.uri)
         via = [source for source in made.sources if self._reads(made.entry, source)]
+        if made.tells is not None and self._in(_plain(made.tells[0]), made.tells[1]):
+            via.append(made.name.rpartition("__")[0])
         if made.before is not None and self._in(uri, made.before):
             via.append(KEPT)
         self._replace(uri, keeps=made.before is not None and made.before + 1 == made.version)

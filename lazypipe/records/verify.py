@@ -11,6 +11,7 @@ from blake3 import blake3
 
 from lazypipe.errors import LazypipeError, StorageError
 from lazypipe.records.entry import Entry, signature_of
+from lazypipe.records.history import published
 from lazypipe.records.proof import compare
 from lazypipe.storage.datasets.dataset import Dataset
 from lazypipe.storage.datasets.log import DELTA, REWRITE, Commit, CommitLog
@@ -173,9 +174,15 @@ def _read(files: NumberedFiles, number: int) -> Entry | Finding:
     if data is None:
         return Finding(number, uri, "went while the ledger was read")
     try:
-        return Entry.from_json(data, uri)
+        entry = Entry.from_json(data, uri)
     except StorageError as error:
         return Finding(number, uri, f"{error.what}; {error.fix}")
+    try:
+        # whoever made it sealed it too, and knew no better
+        _ = [*published(entry)], str(entry), (entry.body.get("definition") or {}).get("object")
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return Finding(number, uri, "is not a record that lazypipe wrote: it is sealed, and lacks what records say")
+    return entry
 
 
 def _gaps(files: NumberedFiles, numbers: Sequence[int]) -> Iterator[Finding]:
@@ -280,8 +287,6 @@ def _commits(uri: str, entries: Iterable[Entry]) -> Iterator[Finding]:
 
 def _unknown(entries: Iterable[Entry]) -> Iterator[Finding]:
     """Name commits behind those that the ledger knows: their records may have been removed at its end."""
-    from lazypipe.records.history import published
-
     first: dict[str, int] = {}
     for entry in entries:
         for part in published(entry):

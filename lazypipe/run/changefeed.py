@@ -16,6 +16,7 @@ import polars as pl
 from lazypipe.compile.outputs.modes import CHANGE_COLUMNS, VALID_FROM
 from lazypipe.errors import LazypipeError, StorageError
 from lazypipe.run.context import Run
+from lazypipe.run.recorder import Fed
 from lazypipe.storage.datasets.dataset import Dataset
 from lazypipe.storage.datasets.log import REWRITE, Commit
 from lazypipe.storage.shape import grown
@@ -87,6 +88,11 @@ class Feed(ABC):
         """Return what its commits say of it besides."""
         return {}
 
+    def _tags(self) -> dict[str, Any]:
+        """Return the tags of its columns, which are those of the output: who reads the feed must not show what the output does not."""
+        tags = self.run.plan.tags_written(self.name)
+        return {"tags": {c: list(t) for c, t in tags.items()}} if tags else {}
+
     def complete(self) -> None:
         """Tell of all versions that the feed does not know.
 
@@ -151,8 +157,10 @@ class Feed(ABC):
         prefix = f"{self.run.id}-{self.number:03}{self.kind[0]}-{commit.version % 1_000:03}"
         sink = DatasetSink(self.feed.uri, prefix, storage_options=self.feed.storage_options)
         try:
+            recorder = self.run.recorder
             files = sink.write(pl.concat(rows)).files if rows else ()
-            return self.feed.commit(
+            files = recorder.hashed(self.feed.uri, files, self.feed.storage_options)
+            made = self.feed.commit(
                 files,
                 schema,
                 run=self.run.id,
@@ -163,6 +171,7 @@ class Feed(ABC):
                     VERSION: commit.version,
                     _DATED: moment.isoformat(),
                     **self._about(),
+                    **self._tags(),
                     **self.run.recorder.info,
                 },
                 expected=0 if before is None else before.version,
@@ -170,6 +179,11 @@ class Feed(ABC):
         except BaseException:
             sink.discard()
             raise
+        segment = self.run.plan.segments[self.number - 1].name
+        recorder.fed(
+            segment, Fed(f"{self.name}__{self.kind}", self.feed.uri, made, files, self.output.uri, commit.version)
+        )
+        return made
 
 
 class ChangeFeed(Feed):

@@ -23,6 +23,7 @@ from lazypipe.compile.sources.source import BoundSource, Snapshot
 from lazypipe.errors import LazypipeError, StorageError, first_line
 from lazypipe.incremental.hashing import Hashes
 from lazypipe.records import body as bodies
+from lazypipe.records.body import FEED
 from lazypipe.records.ledger import Ledger, Tip
 from lazypipe.storage import uri as uris
 from lazypipe.storage.content import HashCache, hash_file, hash_files, unchanged
@@ -32,7 +33,7 @@ from lazypipe.storage.files import FileInfo
 from lazypipe.storage.following import Following
 from lazypipe.storage.parquet.row_groups import BorderHash, Borders, begun
 
-__all__ = ["ACTOR", "Aside", "Recorder", "user"]
+__all__ = ["ACTOR", "Aside", "Fed", "Recorder", "user"]
 
 ACTOR = "LAZYPIPE_ACTOR"
 """Environment variable with the name of who runs it."""
@@ -74,6 +75,30 @@ class Aside:
         }
 
 
+@dataclass(frozen=True)
+class Fed:
+    """A commit of a feed: its name and place, the files with its new rows, and the version of the output that they tell of."""
+
+    name: str
+    uri: str
+    commit: Commit
+    files: Sequence[DataFile]
+    output: str
+    version: int
+
+    def to_dict(self, redact: Callable[[str], str]) -> dict[str, Any]:
+        """Return it as plain data, as a record holds it."""
+        return {
+            "name": self.name,
+            "uri": redact(self.uri),
+            "version": self.commit.version,
+            "mode": FEED,
+            "rows": self.commit.rows,
+            "data": bodies.data(self.files),
+            "tells": {"uri": redact(self.output), "version": self.version},
+        }
+
+
 @dataclass
 class Recorder:
     """Collects the record of one run; with ``audit: off`` it does nothing.
@@ -92,6 +117,7 @@ class Recorder:
     reads: Mapping[str, Sequence[tuple[Snapshot, Units | None]]] = field(default_factory=dict)
     inputs: dict[str, dict[str, Any]] = field(default_factory=dict)
     asides: dict[str, list[Aside]] = field(default_factory=dict)
+    feeds: dict[str, list[Fed]] = field(default_factory=dict)
     written: dict[str, tuple[DataFile, ...]] = field(default_factory=dict)
     versions: dict[str, int] = field(default_factory=dict)
     about: Mapping[str, Any] = field(default_factory=dict)
@@ -298,6 +324,9 @@ class Recorder:
             }
             for name, o in self.plan.outputs.items()
         }
+        for name, o in self.plan.outputs.items():
+            kinds = ["changes"] * o.changes + ["panes"] * bool(o.panes)
+            intended |= {f"{name}__{k}": {**intended[name], "uri": f"{intended[name]['uri']}__{k}"} for k in kinds}
         # what was not listed yet is there with its patterns
         later = {
             n: node.source for n, node in self.plan.nodes.items() if n not in self.snapshots and self.kind == "run"
@@ -315,6 +344,7 @@ class Recorder:
 
     def _prepare(self) -> tuple[Tip, dict[str, Any]]:
         """Look up what does not depend on what the run does."""
+        prints = self.plan.fingerprints()  # first: the lineage is read off the same plans
         tip = self._ledger.tip()
         named = self._ledger.put_object(bodies.definition_key(self.plan), lambda: bodies.object_content(self.plan), tip)
         pipeline = self.plan.pipeline
@@ -329,7 +359,7 @@ class Recorder:
                 "blake3": bodies.text_hash(self.plan.pipeline),
                 "object": named,
             },
-            "stages": {name: made.whole for name, made in self.plan.fingerprints().items()},
+            "stages": {name: made.whole for name, made in prints.items()},
             "params": {name: str(value) for name, value in self.plan.params.items()},
             **self.about,
         }
@@ -391,12 +421,17 @@ class Recorder:
             "mode": output.mode if output is not None else "replace",
             "data": bodies.data(self.written.get(name, ())),
             "quarantine": [self._aside(a) for a in self.asides.get(name, ())],
+            **({"feeds": [f.to_dict(self.plan.redact) for f in self.feeds[name]]} if name in self.feeds else {}),
             **said,
         }
 
     def put_aside(self, segment: str, aside: Aside) -> None:
         """Note a commit of rows that a segment has put aside."""
         self.asides.setdefault(segment, []).append(aside)
+
+    def fed(self, segment: str, feed: Fed) -> None:
+        """Note a commit of a feed that was written with a segment."""
+        self.feeds.setdefault(segment, []).append(feed)
 
     def _aside(self, aside: Aside) -> dict[str, Any]:
         sources = [*self.inputs] or bodies.sources_of(self.plan, aside.node)

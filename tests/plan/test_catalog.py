@@ -150,3 +150,31 @@ def test_the_command_line_tells_mistakes(tmp_path: Path, capsys: pytest.CaptureF
     assert "unknown column or rule 'clean.nett'; did you mean 'clean.net'?" in capsys.readouterr().err
     assert main(["lineage", file, "--downstream"]) == 2
     assert "--downstream needs a column, stage or rule" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("uri", "found"),
+    [
+        ("exports/*.csv", {"writer/file"}),
+        ("exports/2024-*.csv", {"writer/file"}),
+        ("**/*.csv", {"writer/file"}),
+        ("exports", {"writer/file", "writer/lines"}),
+        ("exports/*.ndjson", {"writer/lines"}),
+        ("exports/2025-*.csv", set()),
+        ("exp", set()),
+        ("lake/*/*.parquet", {"writer/table"}),
+        ("lake/**/*.parquet", {"writer/table"}),
+        ("lake/*", set()),
+        ("lake/table/k=x/*.parquet", {"writer/table"}),
+        ("s3://lake/table/*.parquet", set()),
+    ],
+)
+def test_a_pattern_finds_what_others_export(uri: str, found: set[str]) -> None:
+    pipe = lp.pipeline("writer", base="/d").source("a", "a.csv", contract=COLUMNS).stage("rows", "a")
+    pipe.output("file", "exports/2024-01.csv", from_="rows").output("table", "lake/table", from_="rows")
+    written = pipe.output("lines", "exports/2024-01.ndjson", from_="rows").build().compile()
+    form = "ndjson" if "ndjson" in uri else "csv"
+    read = lp.pipeline("reader", base="/d").source("s", uri, format=form, contract=COLUMNS).output("s", "out")
+    upstream = lp.catalog([written, read.build().compile()]).upstream("reader/s.amount")
+    assert {c.dataset for c in upstream.columns} & {"writer/file", "writer/table", "writer/lines"} == found
+    assert ("writer/a.amount" in upstream) == bool(found)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import doctest
 import json
+import pickle
 import types
 from contextlib import suppress
 from pathlib import Path
@@ -496,3 +497,33 @@ def test_a_query_that_looks_values_up_is_read_as_it_runs_too(tmp_path: Path) -> 
         lineage = plan.lineage(optimized=optimized)
         assert {str(c) for c in lineage.downstream("d.k")} == {"s.id", "s.k"}
         assert {str(c) for c in lineage.downstream("a.id")} == {"s.id"}
+
+
+def test_a_frame_that_a_function_brings_along_has_the_same_name_however_plans_were_read() -> None:
+    def named(rows: pl.LazyFrame) -> pl.LazyFrame:
+        return rows.join(pl.LazyFrame({"g": ["a"], "name": ["Alpha"]}), on="g", how="left")
+
+    contract = {"columns": {"g": "String", "x": "Int64"}}
+    pipe = lp.pipeline("p", base="/d").source("a", "a.csv", contract=contract).source("b", "b.csv", contract=contract)
+    steps = [{"derive": {"z": "x + 1"}}, ops.operation_class("python")(call=named), {"join": {"with": "b", "on": "g"}}]
+    made = pipe.stage("s", "a", do=steps).output("s", "out").build()
+    plain, printed = made.compile(), made.compile()
+    assert printed.fingerprints()
+    assert {"frame.name → s.name: IDENTITY frame.name", "a.x → s.z: TRANSFORMATION a.x + 1"} <= {
+        str(e) for e in plain.lineage().edges
+    }
+    assert plain.lineage().edges == printed.lineage().edges
+    sent: lp.Plan = pickle.loads(pickle.dumps(lp.Pipeline.from_yaml(SHOP, base="/lake").compile()))
+    assert sent.lineage().edges == lp.Pipeline.from_yaml(SHOP, base="/lake").compile().lineage().edges
+
+
+@pytest.mark.parametrize("action", ["fail", "warn", "quarantine"])
+def test_a_column_that_only_a_rule_further_down_reads_is_not_dead(action: str) -> None:
+    contract = {"columns": {"id": "Int64", "x": "Int64", "spare": "Int64"}}
+    pipe = lp.pipeline("p", base="/d").source("a", "a.csv", contract=contract)
+    pipe.stage("m", "a", do=[{"derive": {"y": "x + 1"}}], gate=[{"positive": {"columns": "y", "action": action}}])
+    plan = pipe.stage("o", "m", do=[{"select": ["id"]}]).output("o", "out").build().compile()
+    assert plan.dead_columns() == {"a": ("spare",), "m": ("x", "spare")}
+    optimized = plan.lineage(optimized=True)
+    assert set(optimized.upstream("positive:y")) == {"m.y", "a.x"}
+    assert optimized.impact("a.x").rules == ("m.positive:y",)

@@ -582,3 +582,33 @@ def test_the_schemas_are_really_asked(tmp_path: Path, events: Read, path: tuple[
     (tmp_path / "wrong.ndjson").write_text(json.dumps(end))
     with pytest.raises(ValidationError):
         events(tmp_path / "wrong.ndjson")
+
+
+def test_columns_are_those_of_what_is_written_whatever_the_mode(tmp_path: Path, events: Read) -> None:
+    (tmp_path / "o.csv").write_text("id,at,v\n1,2024-01-01,10\n1,2024-01-02,11\n2,2024-01-01,20\n")
+    (tmp_path / "r.csv").write_text("id,why\n2,asked\n")
+    text = """
+    version: 1
+    name: modes
+    sources: {o: {uri: o.csv}, r: {uri: r.csv}}
+    stages: {latest: {from: o}, versions: {from: o}, gone: {from: r}}
+    outputs:
+      gone: {to: out/latest, mode: delete, key: id}
+      latest: {to: out/latest, mode: upsert, key: id, event_time: at, changes: true}
+      versions: {to: out/versions, mode: scd2, key: id, event_time: at}
+    """
+    result, file = run(tmp_path, text)
+    result.raise_for_status()
+    *_, end = events(file)
+    outputs = by_name(end["outputs"], tmp_path)
+    assert set(outputs) == {"out/latest", "out/latest__changes", "out/versions"}
+    for name in ("out/latest", "out/versions"):
+        columns = lp.scan(str(tmp_path / name)).collect().columns
+        assert [f["name"] for f in outputs[name]["facets"]["schema"]["fields"]] == columns
+        assert set(outputs[name]["facets"]["columnLineage"]["fields"]) == set(columns)
+    lineage = outputs["out/versions"]["facets"]["columnLineage"]
+    assert [f["field"] for f in lineage["fields"]["valid_to"]["inputFields"]] == ["at"]
+    told = outputs["out/latest__changes"]["facets"]["columnLineage"]
+    assert [f["name"] for f in told["fields"]["v"]["inputFields"]] == [f"{tmp_path}/o.csv"]
+    removed = [(f["name"], f["field"]) for f in outputs["out/latest"]["facets"]["columnLineage"]["dataset"]]
+    assert (f"{tmp_path}/r.csv", "id") in removed

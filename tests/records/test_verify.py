@@ -20,6 +20,7 @@ from lazypipe.records.entry import sealed
 from lazypipe.records.ledger import Ledger, Tip
 from lazypipe.storage.datasets.dataset import Dataset
 from lazypipe.storage.datasets.log import DataFile
+from lazypipe.storage.numbered import seal
 from lazypipe.testing.faults import faulty
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -211,6 +212,38 @@ def test_a_wholly_rewritten_form_is_no_edit(uri: str) -> None:
     filled(uri)
     store(uri, 3, json.dumps(dict(reversed(load(uri, 3).items())), indent=4).encode())
     assert Ledger(uri).verify().ok
+
+
+def test_a_name_that_stands_twice_is_an_edit(uri: str) -> None:
+    """Some readers take the first of two, and some the last."""
+    filled(uri)
+    for twice in ('{"actor": "bob", ', '{"format": 1, "segments": [], '):
+        store(uri, 3, json.dumps(load(uri, 3)).replace("{", twice, 1).encode())
+        (problem,) = Ledger(uri).verify().problems
+        assert (problem.record, problem.what) == (
+            3, "the record was edited after it was written; restore it from a backup"
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "more", [{"segments": 3}, {"segments": [{"output": "a"}]}, {"definition": "none"}, {"run": None, "segments": None}]
+)
+def test_what_is_sealed_and_no_record_is_named(uri: str, more: dict[str, Any]) -> None:
+    filled(uri, 2)
+    end = load(uri, 2)["blake3"]
+    store(uri, 3, sealed(3, end, NOON + timedelta(hours=3), body("r3") | more)[1])
+    (problem,) = [p for p in Ledger(uri).verify(data=True).problems if p.record is not None]
+    assert problem.record == 3
+    assert problem.what == "is not a record that lazypipe wrote: it is sealed, and lacks what records say"
+
+
+@pytest.mark.parametrize("more", [{"number": "three"}, {"time": "yesterday"}])
+def test_what_is_sealed_and_has_no_place_is_named(uri: str, more: dict[str, Any]) -> None:
+    filled(uri, 2)
+    whole = {k: v for k, v in load(uri, 2).items() if k != "blake3"} | more
+    store(uri, 3, json.dumps({**whole, "blake3": seal(whole)}).encode())
+    (problem,) = Ledger(uri).verify().problems
+    assert (problem.record, problem.what) == (3, "this is not a record that lazypipe wrote; restore it from a backup")
 
 
 def test_what_was_removed_at_the_end_shows_against_a_head_that_was_kept(uri: str) -> None:

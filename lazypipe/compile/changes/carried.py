@@ -12,7 +12,6 @@ from lazypipe.compile.node import Node
 from lazypipe.ops import Operation
 from lazypipe.ops.base import AHEAD, MADE, MADE_FROM, OTHER_MADE_FROM, both_made
 from lazypipe.ops.sql import Sql
-from lazypipe.plan.reader import read_plan
 from lazypipe.spec.scope import Scope, Table
 from lazypipe.sql.query import query
 from lazypipe.sql.steps import steps
@@ -70,7 +69,7 @@ def _looked_up(passing: Passing) -> dict[str, tuple[LookedUp, ...]]:
     if passing.plan.rows != {passing.ahead}:
         return {}
     here, tables = passing.table.schema, passing.scope.tables
-    found = looked_up(read_plan(passing.node.stubs[passing.index], exact=True), passing.ahead)
+    found = looked_up(passing.node.stubs[passing.index].plan(), passing.ahead)
     return {
         name: places
         for name, places in found.items()

@@ -53,7 +53,7 @@ class Passing:
         """What its plan says."""
         from lazypipe.compile.changes.through import through
 
-        return through(read_plan(self.node.stubs[self.index], exact=True), self.ahead)
+        return through(self.node.stubs[self.index].plan(), self.ahead)
 
     @property
     def ahead(self) -> str:
@@ -198,7 +198,7 @@ class Passing:
             return {match.other: (match,)}
         if not isinstance(self.operation, Sql | Python) or self.plan.rows != {self.ahead} or self.plan.by is not None:
             return {}
-        found = looked_up(read_plan(self.node.stubs[self.index], exact=True), self.ahead)
+        found = looked_up(self.node.stubs[self.index].plan(), self.ahead)
         taken = {n: tuple(self.scope.tables[n].schema) for n in found}
         # whether nulls are equal to each other its plan does not say
         return {n: tuple(Match(u.here, n, u.there, taken[n], nulls=True) for u in of) for n, of in found.items()}

@@ -160,7 +160,7 @@ class Publication(Part):
         """Return what a commit says of its making."""
         info = {
             "gates": [r.to_dict() for r in self.audit.reports()],
-            **self.query.tags(self.segment.node),
+            **self.query.tags(self.segment.node, self.segment.output),
             **self.run.recorder.info,
         }
         if self.work.info:

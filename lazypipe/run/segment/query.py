@@ -427,9 +427,9 @@ class Query:
         rows = self if grouping is None else grouping.reading
         return {n: Table(rows.plain(n), self.plan.nodes[n].schema) for n in node.inputs}
 
-    def tags(self, name: str) -> dict[str, Any]:
-        """Return what a dataset's commit says of its columns' tags; nothing where none has any."""
-        tags = self.plan.tags(name)
+    def tags(self, name: str, output: str | None = None) -> dict[str, Any]:
+        """Return what a dataset's commit says of its columns' tags, if it is that of an output also of those that this adds; nothing where none has any."""
+        tags = self.plan.tags(name) if output is None else self.plan.tags_written(output)
         return {"tags": {c: list(t) for c, t in tags.items()}} if tags else {}
 
     # functions that rows flow through
