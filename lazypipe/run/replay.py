@@ -37,7 +37,7 @@ from lazypipe.storage import uri as uris
 from lazypipe.storage.datasets.data_files import find_odd, scan_files
 from lazypipe.storage.datasets.dataset import Dataset
 from lazypipe.storage.datasets.log import BACK, Commit, DataFile
-from lazypipe.storage.datasets.units import UNIT
+from lazypipe.storage.datasets.units import UNIT, unit_of
 from lazypipe.storage.sink import DatasetSink
 from lazypipe.windows.watermark import COMPLETE
 
@@ -280,13 +280,15 @@ class _Replay:
             self.target.storage_options,
             layout=None if choice is None else choice.layout,
         )
-        # healed rows are a unit of their own: the next run, to which this commit names no inputs, makes everything anew
-        apart = [pl.lit(0, dtype=pl.UInt64).alias(UNIT)] if self.current.tagged else []
+        # healed rows are a unit of their own, and those of each replay another, since what reads the output follows it unit by unit;
+        # the next run, to which this commit names no inputs, makes everything anew
+        unit = unit_of(self.aside.uri, self.run)
+        apart = [pl.lit(unit, dtype=pl.UInt64).alias(UNIT)] if self.current.tagged else []
         files = sink.write(good.lazy().with_columns(apart)).files if good.height else ()
         files = find_odd(sink.uri, files, self.current.schema, self.target.storage_options, tagged=self.current.tagged)
         files = self.recorder.hashed(sink.uri, files, self.target.storage_options)
         if self.current.tagged:
-            files = tuple(replace(f, units={0: f.rows}) for f in files)
+            files = tuple(replace(f, units={unit: f.rows}) for f in files)
         said = {
             "quarantine": self.held.version,
             "healed": good.height,

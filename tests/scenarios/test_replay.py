@@ -124,6 +124,33 @@ def test_measures_are_of_the_rows_that_are_there_and_those_that_move_in(tmp_path
         assert said["each"].evaluated == len(ids)
 
 
+@pytest.mark.parametrize("between", [False, True])
+def test_what_reads_the_output_gets_the_rows_of_every_replay(tmp_path: Path, between: bool) -> None:
+    (tmp_path / "in").mkdir()
+    pl.DataFrame({"id": [1, 2, 3], "n": [1, 5, 9]}).write_parquet(tmp_path / "in/a.parquet")
+
+    def up(most: int) -> lp.Plan:
+        gate: Any = [{"between": {"column": "n", "max": most, "action": "quarantine"}}]
+        built = lp.pipeline("up", base=str(tmp_path)).source("rows", "in/*.parquet").stage("kept", "rows", gate=gate)
+        return built.output("kept", "kept").build().compile()
+
+    count: Any = [{"aggregate": {"by": ["id"], "aggregate": {"times": "count(*)"}}}]
+
+    def down() -> list[tuple[int, int]]:
+        built = lp.pipeline("down", base=str(tmp_path)).source("kept", "kept").stage("counted", "kept", count)
+        built.output("counted", "counted").build().compile().run(now=NOW).raise_for_status()
+        return sorted(lp.scan(str(tmp_path / "counted")).collect().rows())
+
+    up(1).run(run="first", now=NOW).raise_for_status()
+    assert down() == [(1, 1)]
+    assert up(5).replay("kept", run="second", now=NOW).healed == 1
+    assert down() == [(1, 1), (2, 1)]
+    if between:  # the healed row is one of its file again
+        up(5).run(run="third", now=NOW).raise_for_status()
+    assert up(9).replay("kept", run="fourth", now=NOW).healed == 1
+    assert down() == [(1, 1), (2, 1), (3, 1)]
+
+
 @pytest.mark.parametrize("most", ["20%", 1])
 def test_rows_that_violate_again_do_not_hold_up_those_that_are_healed(tmp_path: Path, most: int | str) -> None:
     """How many of a delivery may violate was judged when it came; of those put aside, more do."""
