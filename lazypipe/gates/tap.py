@@ -196,6 +196,13 @@ class Tap:
         for total in self._sums.values():
             total.add(good)
         failed = {c.id: sums.get(self._masks.get(c.id, ""), 0) for c in self._checks}
+        evaluated = {c.id: batch.height for c in self._checks} | {i: sums[where] for i, where in marked.wheres.items()}
+        repaired = {}
+        for i, mark_of in marked.repairs.items():
+            # a later repair may make other rows violate, and a repaired row need not meet the condition any more
+            repaired[i] = int((batch[mark_of] | batch[self._masks[i]]).sum())
+            if i in marked.wheres:
+                evaluated[i] = int((batch[mark_of] | batch[marked.wheres[i]]).sum())
         samples = {c.id: self._sample(failing.get(c.id, batch), c, failed[c.id]) for c in self._checks}
         with self._lock:
             tally = self.tallies.setdefault(unit, Tally())
@@ -203,11 +210,10 @@ class Tap:
             self._flowed += batch.height
             tally.good += good.height
             for check in self._checks:
-                where = marked.wheres.get(check.id)
                 tally.failed[check.id] += failed[check.id]
-                tally.evaluated[check.id] += sums[where] if where else batch.height
-                if check.id in marked.repairs:
-                    tally.repaired[check.id] += sums[marked.repairs[check.id]]
+                tally.evaluated[check.id] += evaluated[check.id]
+                if check.id in repaired:
+                    tally.repaired[check.id] += repaired[check.id]
                 self._samples[check.id] += samples[check.id]
             if bad is not None:
                 tally.quarantined += bad.height
