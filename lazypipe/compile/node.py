@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from itertools import count
 from typing import TYPE_CHECKING
 
 import polars as pl
@@ -13,7 +14,7 @@ import polars as pl
 from lazypipe import gates, ops
 from lazypipe.compile.changes.placed import in_two
 from lazypipe.compile.names import check_names
-from lazypipe.compile.sources.contract import cell_checks, is_broken
+from lazypipe.compile.sources.contract import cell_checks, is_broken, is_contracted
 from lazypipe.compile.sources.source import BoundSource
 from lazypipe.errors import first_line
 from lazypipe.gates import Check, Rule
@@ -382,6 +383,9 @@ def compile_checks(
             for check in made:
                 _check_reference(check, schema, others, rule, scope)
                 _check_groups(check, schema, others, rule, scope)
+                if is_contracted(check.id):
+                    what = f"the id {check.id!r} is one that checks of contracts have"
+                    raise scope.fault(what, "give the rule another id", *([] if rule.id is None else ["id"]))
         except Fault as fault:
             faults.append(fault)
             continue
@@ -391,11 +395,13 @@ def compile_checks(
             made = [c if c.measure is not None and action != "warn" else replace(c, action=by_default) for c in made]
         checks += [replace(c, place=(*step.path, step.name)) for c in made]
     counts = Counter(c.id for c in checks)
-    seen: Counter[str] = Counter()
+    numbers: dict[str, Iterator[int]] = {}
     numbered = []
     for check in checks:
-        seen[check.id] += 1
-        unique = f"{check.id}#{seen[check.id]}" if counts[check.id] > 1 else check.id
+        unique = check.id
+        if counts[unique] > 1:
+            free = (f"{check.id}#{n}" for n in numbers.setdefault(check.id, count(1)))
+            unique = next(i for i in free if i not in counts)  # nor what another rule is called
         numbered.append(replace(check, id=unique))
     return tuple(numbered)
 
