@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from itertools import count
 from typing import TYPE_CHECKING
 
 import polars as pl
@@ -13,6 +14,7 @@ import polars as pl
 from lazypipe import gates, ops
 from lazypipe.compile.changes.placed import in_two
 from lazypipe.compile.names import check_names
+from lazypipe.compile.sources.contract import cell_checks, is_broken, is_contracted
 from lazypipe.compile.sources.source import BoundSource
 from lazypipe.compile.stub import Stub
 from lazypipe.errors import first_line
@@ -34,7 +36,8 @@ from lazypipe.sql.exprs import empty
 from lazypipe.sql.query import judge
 from lazypipe.sql.text import SqlError
 from lazypipe.storage.scan import Reader, is_engine_error
-from lazypipe.storage.shape import Shape, refitted, reread
+from lazypipe.storage.shape import SET_ASIDE, Shape, Target, refitted, reread
+from lazypipe.storage.text.by_row import BROKEN
 
 if TYPE_CHECKING:
     from lazypipe.compile.changes.carried import Carried
@@ -117,11 +120,22 @@ class Node:
         known = [c for c in checks if c.columns <= here.keys()]
         return reads_one_row([e for c in known for e in (c.violated, c.where, c.repair) if e is not None], here)
 
-    def reread(self, rows: pl.LazyFrame) -> pl.LazyFrame:
-        """Return quarantined rows as they would be if they came now: cells that did not fit are tried once more."""
-        if self.source is not None:
-            return self.source.reread(rows)
-        return rows if self.shape is None else reread(rows, self.shape, Reader("dataset"))
+    def judged_again(self, rows: pl.LazyFrame) -> tuple[pl.LazyFrame, tuple[Check, ...]]:
+        """Return quarantined rows as they would be if they came now, and the checks that they meet: cells that did not fit are tried once more.
+
+        A row, or a cell, that fits as little as before keeps its row aside also where the contract has nothing to say about it any more.
+        """
+        if not self.raw and RAW_COLUMN not in rows.collect_schema():
+            return rows, self.checks
+        targets = tuple(Target(name, dtype) for name, dtype in self.schema.items())
+        shape = (self.shape if self.source is None else self.source.shape) or Shape(targets)
+        reader = Reader("dataset") if self.source is None else self.source.reader
+        known = {c.id for c in self.checks}
+        more = [c for c in cell_checks(shape.keeping, SET_ASIDE) if c.id not in known]
+        checks = self.checks
+        if any(c.id == BROKEN for c in more):  # as where the contract takes out such rows
+            checks = tuple(c if c.violated is None else replace(c, violated=c.violated & ~is_broken()) for c in checks)
+        return reread(rows, shape.keeping, reader), (*more, *checks)
 
     def lower(self, inputs: Mapping[str, Table], watching: Watching = UNWATCHED) -> pl.LazyFrame:
         """Return the stage's rows before its gate, over the given inputs; counts and keys are watched as told."""
@@ -373,6 +387,9 @@ def compile_checks(
             for check in made:
                 _check_reference(check, schema, others, rule, scope)
                 _check_groups(check, schema, others, rule, scope)
+                if is_contracted(check.id):
+                    what = f"the id {check.id!r} is one that checks of contracts have"
+                    raise scope.fault(what, "give the rule another id", *([] if rule.id is None else ["id"]))
         except Fault as fault:
             faults.append(fault)
             continue
@@ -382,11 +399,13 @@ def compile_checks(
             made = [c if c.measure is not None and action != "warn" else replace(c, action=by_default) for c in made]
         checks += [replace(c, place=(*step.path, step.name)) for c in made]
     counts = Counter(c.id for c in checks)
-    seen: Counter[str] = Counter()
+    numbers: dict[str, Iterator[int]] = {}
     numbered = []
     for check in checks:
-        seen[check.id] += 1
-        unique = f"{check.id}#{seen[check.id]}" if counts[check.id] > 1 else check.id
+        unique = check.id
+        if counts[unique] > 1:
+            free = (f"{check.id}#{n}" for n in numbers.setdefault(check.id, count(1)))
+            unique = next(i for i in free if i not in counts)  # nor what another rule is called
         numbered.append(replace(check, id=unique))
     return tuple(numbered)
 

@@ -178,6 +178,9 @@ class _Query:
             return self._member(left, right, inside=isinstance(op, ast.In | ast.Eq))
         if type(op) not in _COMPARE:
             raise Untranslatable("it uses is, which compares Python objects")
+        if isinstance(op, ast.NotEq) and not any(isinstance(side, ast.Constant) for side in (left, right)):
+            # two missing values are not equal in pandas
+            return f"NOT COALESCE({self._operand(left)} = {self._operand(right)}, FALSE)"
         return f"{self._operand(left)} {_COMPARE[type(op)]} {self._operand(right)}"
 
     def _member(self, left: ast.expr, values: ast.expr, *, inside: bool = True) -> str:

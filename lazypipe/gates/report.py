@@ -23,8 +23,8 @@ Status = Literal["pass", "warn", "fail"]
 class CheckResult:
     """The result of one check.
 
-    ``evaluated`` are the rows that were checked (those selected by ``where``). ``failed`` are those that violate the rule after repair;
-    ``repaired`` are those that were repaired. ``samples`` are the keys of the first failed rows, with personal data masked. A check of the whole
+    ``evaluated`` are the rows that were checked (those selected by ``where``, before or after repair). ``failed`` are those that violate the rule
+    after all repairs; ``repaired`` are those that were repaired and do not. ``samples`` are the keys of the first failed rows, with personal data masked. A check of the whole
     frame has the measured ``value`` and the ``expected`` one; it counts as one, or with ``by`` as one per group, and ``groups`` are the first
     groups that failed, with their values.
 
@@ -58,7 +58,7 @@ class CheckResult:
 
     @property
     def failed_before(self) -> int:
-        """Rows that violated the rule before any repair."""
+        """Rows that violated the rule before its repair, or because of a later one."""
         return self.failed + self.repaired
 
     def to_dict(self) -> dict[str, Any]:

@@ -224,8 +224,9 @@ class Rule(Arguments):
     repair: Mapping[str, Any] | None = arg(
         MAPPING,
         "With action: repair, what to put in place of a violating value. One of {set: SQL}, {null: true}, "
-        "{default: value}, {clip: true} (the nearest bound), {previous: [columns to order by]}. Add {then: "
-        "action} for rows that violate even so; its default is fail.",
+        "{default: value}, {clip: true} (the nearest bound), {previous: [columns to order by]} (the last valid value "
+        "before it), or {previous: {order_by: [columns], by: [columns to group by]}}. Add {then: action} for rows that "
+        "violate even so; its default is fail.",
         default=None,
     )
     where: str | pl.Expr | None = arg(SQL, "SQL condition; only rows for which it is true are checked.", default=None)
@@ -358,14 +359,26 @@ def _check_repair(action: Action, repair: Mapping[str, Any] | None) -> None:
         raise Fault(f"{kind} has no argument", f"write {kind}: true", ("repair", kind))
     if kind == "default" and repair[kind] is None:
         raise Fault("default needs a value", "write one, or null: true", ("repair", kind))
-    if kind == "previous" and not _are_names(repair[kind]):
-        what = f"{_shown(repair[kind])} is not a list of columns"
-        raise Fault(what, "name the columns that order the rows", ("repair", kind))
+    if kind == "previous":
+        _check_previous(repair[kind])
     if kind == "set" and not isinstance(repair[kind], str | int | float | pl.Expr):
         raise Fault(f"{_shown(repair[kind])} is not a SQL expression", "write one, or null: true", ("repair", kind))
     if repair.get("then", "fail") not in ("fail", "quarantine", "drop", "warn"):
         what = f"{repair['then']!r} is not an action for rows that stay invalid after a repair"
         raise Fault(what, "write fail, quarantine, drop or warn", ("repair", "then"))
+
+
+def _check_previous(written: Any) -> None:
+    told = written if isinstance(written, Mapping) else {"order_by": written}
+    for name in told:
+        if name not in ("order_by", "by"):
+            what = f"unknown argument {name!r} of previous"
+            raise Fault(what, nearest(name, ("order_by", "by"), "arguments"), ("repair", "previous", name))
+    for name, purpose in (("order_by", "that order the rows"), ("by", "to group by")):
+        if (name in told or name == "order_by") and not _are_names(told.get(name)):
+            what = f"{_shown(told.get(name))} is not a list of columns"
+            at = [name] if told is written and name in told else []
+            raise Fault(what, f"name the columns {purpose}", ("repair", "previous", *at))
 
 
 def _are_names(written: Any) -> bool:
@@ -389,11 +402,7 @@ def bound_repair(
             raise scope.fault("there is no nearest value to clip to", "write set: or default:", "repair", "clip")
         return clipped.cast(dtype)
     if "previous" in repair:
-        order = (repair["previous"],) if isinstance(repair["previous"], str) else tuple(repair["previous"])
-        scope.columns(order, schema, "repair", "previous")
-        # rows come in no order of their own: which one is the previous must be said
-        kept = pl.when(~pl.col(BAD)).then(pl.col(column))
-        return kept.forward_fill().over(order_by=list(order))
+        return _previous(repair["previous"], column, schema, scope)
     if "default" in repair:
         value = resolved(repair["default"], scope, "repair", "default")
         made = exactly(value, dtype)
@@ -408,6 +417,22 @@ def bound_repair(
         what = f"the repair gives {dtype_name(found)}, and column {column!r} is {dtype_name(dtype)}"
         raise scope.fault(what, "cast it", "repair", "set")
     return expr.cast(dtype)
+
+
+def _previous(written: Any, column: str, schema: pl.Schema, scope: Scope) -> pl.Expr:
+    """Return the value of the row before: rows come in no order of their own, so which one that is must be said."""
+    told = written if isinstance(written, Mapping) else {"order_by": written}
+    order, groups = _names(told["order_by"]), _names(told.get("by", ()))
+    scope.columns(order, schema, "repair", "previous", *(["order_by"] if told is written else []))
+    scope.columns(groups, schema, "repair", "previous", "by")
+    # a row without a place in the order is before no other; of rows in one place those that violate are last
+    placed = pl.all_horizontal(pl.col(order).is_not_null())
+    kept = pl.when(placed & ~pl.col(BAD)).then(pl.col(column)).forward_fill()
+    return kept.over(groups or None, order_by=[*order, BAD, column])
+
+
+def _names(written: Any) -> tuple[str, ...]:
+    return (written,) if isinstance(written, str) else tuple(written)
 
 
 def _widens(found: pl.DataType, dtype: pl.DataType) -> bool:

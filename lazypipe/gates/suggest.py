@@ -226,8 +226,8 @@ def _has_distinct(dtype: pl.DataType) -> bool:
 
 def _profile(frame: pl.LazyFrame) -> _Profile:
     """Look at all columns once."""
-    # objects of Python's own have no rules
-    schema = pl.Schema({n: t for n, t in frame.collect_schema().items() if t != pl.Object})
+    # neither objects of Python's own nor columns without a name have rules
+    schema = pl.Schema({n: t for n, t in frame.collect_schema().items() if n and t != pl.Object})
     exprs: dict[str, pl.Expr] = {"rows": pl.len()}
     for number, (name, dtype) in enumerate(schema.items()):
         column = pl.col(name)

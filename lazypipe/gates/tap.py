@@ -26,13 +26,24 @@ from lazypipe.gates.tally import Tally
 from lazypipe.gates.uniqueness import KeyHashes, KeyTracker
 from lazypipe.spec.taps import tap
 
-__all__ = ["FILE_COLUMN", "RAW_COLUMN", "RULES_COLUMN", "RUN_COLUMN", "WHOLE_ROW", "Tap", "quarantine_schema"]
+__all__ = [
+    "FILE_COLUMN",
+    "RAW_COLUMN",
+    "RAW_TEXT",
+    "RULES_COLUMN",
+    "RUN_COLUMN",
+    "WHOLE_ROW",
+    "Tap",
+    "quarantine_schema",
+]
 
 RULES_COLUMN = "_lazypipe_rules"
 RUN_COLUMN = "_lazypipe_run"
 FILE_COLUMN = "_lazypipe_file"
 RAW_COLUMN = "_lazypipe_raw"
 """Cells of a source that did not fit their column, as text: on the way a struct by column, in quarantine JSON of it."""
+RAW_TEXT = "__lazypipe_raw_text"
+"""In a replay, what stands in ``_lazypipe_raw`` of a quarantined row: if it stays there, it keeps that."""
 WHOLE_ROW = "broken_row"
 """What begins the fields of ``_lazypipe_raw`` that tell of a row which could not be read at all, and so has no cells."""
 
@@ -196,6 +207,13 @@ class Tap:
         for total in self._sums.values():
             total.add(good)
         failed = {c.id: sums.get(self._masks.get(c.id, ""), 0) for c in self._checks}
+        evaluated = {c.id: batch.height for c in self._checks} | {i: sums[where] for i, where in marked.wheres.items()}
+        repaired = {}
+        for i, mark_of in marked.repairs.items():
+            # a later repair may make other rows violate, and a repaired row need not meet the condition any more
+            repaired[i] = int((batch[mark_of] | batch[self._masks[i]]).sum())
+            if i in marked.wheres:
+                evaluated[i] = int((batch[mark_of] | batch[marked.wheres[i]]).sum())
         samples = {c.id: self._sample(failing.get(c.id, batch), c, failed[c.id]) for c in self._checks}
         with self._lock:
             tally = self.tallies.setdefault(unit, Tally())
@@ -203,11 +221,10 @@ class Tap:
             self._flowed += batch.height
             tally.good += good.height
             for check in self._checks:
-                where = marked.wheres.get(check.id)
                 tally.failed[check.id] += failed[check.id]
-                tally.evaluated[check.id] += sums[where] if where else batch.height
-                if check.id in marked.repairs:
-                    tally.repaired[check.id] += sums[marked.repairs[check.id]]
+                tally.evaluated[check.id] += evaluated[check.id]
+                if check.id in repaired:
+                    tally.repaired[check.id] += repaired[check.id]
                 self._samples[check.id] += samples[check.id]
             if bad is not None:
                 tally.quarantined += bad.height
@@ -312,7 +329,8 @@ class Tap:
         replayed = RUN_COLUMN in rows.columns and RUN_COLUMN not in self._schema
         run = pl.col(RUN_COLUMN) if replayed else pl.lit(self._run).alias(RUN_COLUMN)
         if self._raw and isinstance(rows.schema[RAW_COLUMN], pl.Struct):
-            told = told.with_columns(_as_json(rows[RAW_COLUMN].struct.fields).alias(RAW_COLUMN))
+            text = pl.col(RAW_TEXT) if RAW_TEXT in rows.columns else _as_json(rows[RAW_COLUMN].struct.fields)
+            told = told.with_columns(text.alias(RAW_COLUMN))
         kept = quarantine_schema(self._schema, raw=self._raw).names()
         return told.with_columns(run, file.alias(FILE_COLUMN)).select(kept)
 

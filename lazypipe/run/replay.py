@@ -24,7 +24,7 @@ from lazypipe.errors import GateError, LazypipeError, StorageError, first_line
 from lazypipe.gates.alone import mark_repeats
 from lazypipe.gates.report import GateReport
 from lazypipe.gates.rule import PREVIOUS, Check, Reference
-from lazypipe.gates.tap import FILE_COLUMN, RAW_COLUMN, RULES_COLUMN, RUN_COLUMN, Tap
+from lazypipe.gates.tap import FILE_COLUMN, RAW_COLUMN, RAW_TEXT, RULES_COLUMN, RUN_COLUMN, Tap, quarantine_schema
 from lazypipe.gates.uniqueness import repeated
 from lazypipe.incremental.before import CONSUMED, DELETES
 from lazypipe.incremental.feed import WRITE
@@ -37,7 +37,8 @@ from lazypipe.storage import uri as uris
 from lazypipe.storage.datasets.data_files import find_odd, scan_files
 from lazypipe.storage.datasets.dataset import Dataset
 from lazypipe.storage.datasets.log import BACK, Commit, DataFile
-from lazypipe.storage.datasets.units import UNIT
+from lazypipe.storage.datasets.units import UNIT, unit_of
+from lazypipe.storage.shape import grown
 from lazypipe.storage.sink import DatasetSink
 from lazypipe.windows.watermark import COMPLETE
 
@@ -134,7 +135,10 @@ def _replayed(
     same = dict(current.schema) == dict(plan.nodes[target.stage].schema)
     if done is None and not same:
         what = f"output {output!r}: its columns are not those of the current definition"
-        raise LazypipeError(f"{what}; run the pipeline first, so that rows can go there")
+        fix = "run the pipeline first, so that rows can go there"
+        if target.mode == "append":
+            fix = "they become so with the next run that adds rows: replay after it"
+        raise LazypipeError(f"{what}; {fix}")
     # what was committed before a replay was killed bears its name, and so does what finishes it
     recorder = Recorder(plan, run if done is None else done.run, now, actor, code, kind="replay")
     recorder.inputs[f"{output}__quarantine"] = _as_input(plan, aside, held)
@@ -263,10 +267,10 @@ class _Replay:
         return self.plan.nodes[self.target.stage]
 
     def run_all(self) -> ReplayResult:
-        rows, superseded = self.pending()
+        rows, checks, superseded = self.pending()
         with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as spill:
-            tap, good = self.gated(rows, Path(spill))
-            report = tap.report(self.node.name)
+            tap, good = self.gated(rows, checks, Path(spill))
+            report = self.told(tap.report(self.node.name))
             report.raise_for_status()
             staged, remaining = self.write_remaining(tap)
         left = sum(f.rows for f in remaining)
@@ -279,13 +283,15 @@ class _Replay:
             self.target.storage_options,
             layout=None if choice is None else choice.layout,
         )
-        # healed rows are a unit of their own: the next run, to which this commit names no inputs, makes everything anew
-        apart = [pl.lit(0, dtype=pl.UInt64).alias(UNIT)] if self.current.tagged else []
+        # healed rows are a unit of their own, and those of each replay another, since what reads the output follows it unit by unit;
+        # the next run, to which this commit names no inputs, makes everything anew
+        unit = unit_of(self.aside.uri, self.run)
+        apart = [pl.lit(unit, dtype=pl.UInt64).alias(UNIT)] if self.current.tagged else []
         files = sink.write(good.lazy().with_columns(apart)).files if good.height else ()
         files = find_odd(sink.uri, files, self.current.schema, self.target.storage_options, tagged=self.current.tagged)
         files = self.recorder.hashed(sink.uri, files, self.target.storage_options)
         if self.current.tagged:
-            files = tuple(replace(f, units={0: f.rows}) for f in files)
+            files = tuple(replace(f, units={unit: f.rows}) for f in files)
         said = {
             "quarantine": self.held.version,
             "healed": good.height,
@@ -320,28 +326,43 @@ class _Replay:
         kept = (COMPLETE, CONSUMED, DELETES) if self.target.mode == "append" else (COMPLETE,)
         return {WRITE: self.target.mode, **{k: v for k, v in self.current.info.items() if k in kept}}
 
-    def pending(self) -> tuple[pl.LazyFrame, int]:
-        """Return the quarantined rows that the output has not got from its source meanwhile, and how many it has."""
+    def pending(self) -> tuple[pl.LazyFrame, tuple[Check, ...], int]:
+        """Return the quarantined rows that the output has not got from its source meanwhile, what they are judged by, and how many it has."""
         rows = self.aside.scan(self.held)
-        rows = self.node.reread(rows)
+        kept = RAW_COLUMN in self.held.schema
+        # of a time when the output had fewer columns, or narrower ones
+        now = quarantine_schema(self.node.schema, raw=kept)
+        fitting = grown(rows, self.held.schema, now)
+        if fitting is None:
+            raise self.other_columns(now)
+        if kept:
+            fitting = fitting.with_columns(pl.col(RAW_COLUMN).alias(RAW_TEXT))
+        rows, checks = self.node.judged_again(fitting)
         if not self.target.key:
-            return rows, 0
+            return rows, checks, 0
         known = self.data.scan(self.current).select(self.target.key)
         rows = rows.join(known, on=self.target.key, how="anti")
-        return rows, self.held.rows - rows.select(pl.len()).collect(engine="streaming").item()
+        return rows, checks, self.held.rows - rows.select(pl.len()).collect(engine="streaming").item()
 
-    def gated(self, rows: pl.LazyFrame, spill: Path) -> tuple[Tap, pl.DataFrame]:
+    def other_columns(self, now: pl.Schema) -> LazypipeError:
+        named = ", ".join(repr(n) for n, t in self.held.schema.items() if now.get(n) != t)
+        what = f"output {self.output!r}: its quarantined rows have values in {named}, and the output has no such column, or has it with another type"
+        return LazypipeError(
+            f"{what}; keep the columns in the definition, or deliver the rows again as a file of their own"
+        )
+
+    def gated(self, rows: pl.LazyFrame, checks: Sequence[Check], spill: Path) -> tuple[Tap, pl.DataFrame]:
         node, there = self.node, self.data.scan(self.current)
         known = {}
-        for check in node.checks:
+        for check in checks:
             if check.keys:
                 columns = [c for c in node.schema if c in check.columns]
                 both = pl.concat([there.select(columns), node.mended(rows).select(columns)])
                 known[check.id] = repeated(both, check.keys, check.where).collect(engine="streaming")
         aside = RAW_COLUMN in self.held.schema
-        kept = [RAW_COLUMN] if aside or node.raw else []
+        kept = [RAW_COLUMN, RAW_TEXT] if aside else [RAW_COLUMN] if node.raw else []
         rows = rows.select(*node.schema, *kept, FILE_COLUMN, RUN_COLUMN)
-        checks, lookup = mark_repeats([self.judging(c) for c in node.checks], known, self.lookup)
+        checks, lookup = mark_repeats([self.judging(c) for c in checks], known, self.lookup)
         tap = Tap(
             checks,
             node.schema,
@@ -363,6 +384,11 @@ class _Replay:
                     check, lambda: together, frames | {PREVIOUS: there}, ask=True
                 )  # not only those that flowed by
         return tap, good
+
+    def told(self, report: GateReport) -> GateReport:
+        """Return a report without the checks that only a replay makes, where they have found nothing."""
+        own = {c.id for c in self.node.checks}
+        return replace(report, checks=tuple(c for c in report.checks if c.failed or c.id in own))
 
     def judging(self, check: Check) -> Check:
         """Return a check as a replay makes it: what may be of a delivery was judged when that came.

@@ -6,7 +6,17 @@ import re
 
 from lazypipe.spec.words import type_name
 
-__all__ = ["AGAIN", "MASKED", "grouped", "in_plain_words", "is_of_store", "may_pass", "says_thousands", "too_narrow"]
+__all__ = [
+    "AGAIN",
+    "MASKED",
+    "grouped",
+    "in_plain_words",
+    "is_misfit",
+    "is_of_store",
+    "may_pass",
+    "says_thousands",
+    "too_narrow",
+]
 
 MASKED = "***"
 """What stands in messages for personal data."""
@@ -85,7 +95,7 @@ def is_packing(reason: str) -> bool:
 
 
 _TOO_NARROW = re.compile(
-    r"could not parse `[+-]?\d+` as dtype `([iu]\d+)`|cannot parse '[+-]?\d+' \([\w ]+\) as (U?Int\d+)|'[+-]?\d+'.* is no (U?Int\d+)"
+    r"[`'](?P<number>[+-]?\d+)[`'](?: as dtype `([iu]\d+)`| \([\w ]+\) as (U?Int\d+)|.* is no (U?Int\d+))"
 )
 
 
@@ -96,9 +106,28 @@ def too_narrow(reason: str) -> str | None:
     --------
     >>> too_narrow("could not parse `5000000000` as dtype `i32` at column 'x' (column number 1)"), too_narrow("cannot parse 'a' (string) as Int32")
     ('Int32', None)
+    >>> too_narrow("'5' is no Int32 (line 2)"), too_narrow("'-5' is no UInt8 (line 2)")
+    (None, 'UInt8')
     """
     found = _TOO_NARROW.search(reason)
-    return None if found is None else type_name(next(filter(None, found.groups())))
+    if found is None:
+        return None
+    number, narrow = found[1], type_name(next(filter(None, found.groups()[1:])))
+    bits = int(re.sub(r"\D", "", narrow))
+    least, most = (0, 2**bits - 1) if narrow.startswith("U") else (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
+    # one that it holds stands in quotes
+    return None if least <= int(number) <= most else narrow
+
+
+def is_misfit(reason: str) -> bool:
+    """Whether a reader of NDJSON stopped at a value that is not of its column's type.
+
+    Examples
+    --------
+    >>> is_misfit("cannot parse '5' (string) as Int64"), is_misfit("'five' is no Int64 (line 2)"), is_misfit("a line is not JSON")
+    (True, True, False)
+    """
+    return re.match(r"cannot parse '|('.*'|\*\*\*) is no ", reason, re.DOTALL) is not None
 
 
 _NO_NUMBER = re.compile(r"could not parse `([^`]*)` as dtype |'([^']*)' in column '.*' is no ", re.DOTALL)

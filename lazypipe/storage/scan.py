@@ -23,7 +23,7 @@ from lazypipe.storage.files import FileInfo
 from lazypipe.storage.formats import FORMATS, INFER_ROWS, TEXT_FORMATS, TYPED_FORMATS
 from lazypipe.storage.parallel import in_parallel
 from lazypipe.storage.parquet.row_groups import RowPlaces
-from lazypipe.storage.reasons import AGAIN, grouped, in_plain_words, is_of_store, is_packing, too_narrow
+from lazypipe.storage.reasons import AGAIN, grouped, in_plain_words, is_misfit, is_of_store, is_packing, too_narrow
 from lazypipe.storage.text.by_row import COLUMNS, TEXT, BrokenText
 from lazypipe.storage.text.cells import Marks
 from lazypipe.storage.text.header import refuse_misread
@@ -411,6 +411,11 @@ class Reader:
             fixes["csv"] = fixes["ndjson"] = (
                 "convert it, such as with iconv -f WINDOWS-1252 -t UTF-8, or declare columns in contract: "
                 "on_type_change: discard_row quarantines such rows"
+            )
+        if is_misfit(reason):
+            fixes["ndjson"] = (
+                "fix the line, declare another type in contract, or say on_type_change: discard_row there, "
+                "which reads values in quotes, and quarantines rows that do not fit"
             )
         if is_packing(reason):
             fixes = {}

@@ -28,6 +28,7 @@ from lazypipe.storage.widen import widened
 __all__ = [
     "BY_LOG",
     "MISSING",
+    "SET_ASIDE",
     "Fit",
     "Mode",
     "Shape",
@@ -51,6 +52,9 @@ BY_LOG = (
 )
 """What to do about a column that only data files of datasets have."""
 _CELL = "__lazypipe_cell_"
+
+SET_ASIDE = "quarantine"
+"""In the place of a format: rows that were put aside, whose cells have come as text, of whatever type."""
 
 MISSING = "missing_column:"
 """What begins the fields of ``_lazypipe_raw`` that stand for a column which a file lacks."""
@@ -102,12 +106,25 @@ class Shape:
         return pl.Schema({t.name: t.dtype for t in self.targets})
 
     def raw(self, form: str) -> pl.Schema:
-        """Return the fields of ``_lazypipe_raw`` for files of a format; none if no cell is ever discarded."""
+        """Return the fields of ``_lazypipe_raw`` for files of a format, or for rows ``SET_ASIDE``; none if no cell is ever discarded."""
         soft = [t for t in self.targets if t.discards or (self.gated and t.on_type_change == "freeze")]
         names = [t.name for t in soft if form not in TEXT_FORMATS or _is_soft(t, form)]
         missing = [MISSING + t.name for t in self.targets if t.discards_missing and form != "ndjson"]
-        broken = COLUMNS if self.by_row and form in TEXT_FORMATS else ()
+        broken = COLUMNS if self.by_row and form in (*TEXT_FORMATS, SET_ASIDE) else ()
         return pl.Schema(dict.fromkeys([*names, *self.watched, *missing, *broken], pl.String()))
+
+    @property
+    def keeping(self) -> Shape:
+        """The shape by which rows that were set aside are judged again: what does not fit stays aside, unless it is to be null.
+
+        Who set them aside may have been a contract that said otherwise, and what it took out of a row stands in ``_lazypipe_raw`` alone.
+        """
+
+        def kept(target: Target) -> Target:
+            judged = target.discards or (self.gated and target.on_type_change == "freeze")
+            return target if judged else replace(target, on_type_change="discard_row")
+
+        return replace(self, targets=tuple(map(kept, self.targets)), by_row=True)
 
 
 @dataclass(frozen=True)
@@ -357,9 +374,7 @@ def reread(rows: pl.LazyFrame, shape: Shape, reader: Reader) -> pl.LazyFrame:
 
     Rows of a time when no cells were put aside have none. What does not fit stays in ``_lazypipe_raw``, as a struct.
     """
-    raw = shape.raw(reader.format)
-    if not raw:
-        return rows
+    raw = shape.raw(SET_ASIDE)
     known = RAW_COLUMN in rows.collect_schema()
     aside = pl.col(RAW_COLUMN) if known else pl.lit(None, dtype=pl.String)
     rows = rows.with_columns(aside.str.json_decode(pl.Struct(raw)).alias(RAW_COLUMN))

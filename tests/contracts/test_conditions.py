@@ -75,6 +75,10 @@ def test_gx_dates() -> None:
         ("b == True", [0, 3]),
         ("x + 1 > 1 * 2 - 1", [0, 1]),
         ("x / 2 == 0.5", [0]),
+        ("x != y", [0, 1, 2, 3]),
+        ("x != x", [2]),
+        ("x + 1 != x + 1", [2]),
+        ("x != -3", [0, 1, 2]),
     ],
 )
 def test_pandas_queries(written: str, found: list[int]) -> None:

@@ -117,6 +117,49 @@ def test_what_a_repair_leaves_is_put_aside_as_it_was() -> None:
     assert (check.failed_before, check.repaired, check.failed) == (2, 1, 1)
 
 
+def test_a_later_repair_may_undo_an_earlier_one() -> None:
+    frame = pl.DataFrame({"a": [-1, 2, 3, None]})
+    rules = [
+        {"between": {"column": "a", "min": 0, "action": "repair", "repair": {"clip": True, "then": "warn"}}},
+        {"not_in_set": {"column": "a", "values": [3], "action": "repair", "repair": {"set": "a - 5"}}},
+    ]
+    for report in (lp.check(frame, rules), lp.split(frame, rules).report):
+        first, second = report.checks
+        assert (first.failed_before, first.repaired, first.failed, first.status) == (2, 1, 1, "warn")
+        assert (second.failed_before, second.repaired, second.failed) == (1, 1, 0)
+
+
+def test_repaired_rows_were_checked_also_where_the_condition_holds_no_longer() -> None:
+    frame = pl.DataFrame({"a": [-1, 2, None, 7]})
+    rule = {"not_null": {"columns": "a", "where": "a IS NULL OR a > 5", "action": "repair", "repair": {"default": 3}}}
+    (check,) = lp.check(frame, [rule]).checks
+    assert (check.evaluated, check.repaired, check.failed) == (2, 1, 0)
+
+
+@pytest.mark.parametrize("backwards", [False, True])
+@pytest.mark.parametrize(
+    ("previous", "expected"),
+    [
+        # the seventh has no place in the order: it is before none, and none is before it
+        ({"order_by": "day", "by": ["sensor"]}, [5, 9, 4, 9, 7, 4, None, None]),
+        ({"order_by": ["day"]}, [5, 9, 4, 4, 7, 4, None, 9]),
+        # of rows of one day the valid ones come first, by their values
+        ("day", [5, 9, 4, 4, 7, 4, None, 9]),
+    ],
+)
+def test_the_previous_value_is_that_of_a_row_with_a_place(previous: Any, expected: Any, backwards: bool) -> None:
+    rows = {
+        "i": range(8),
+        "sensor": ["a", "b", "a", "b", "a", "a", "a", None],
+        "day": [1, 1, 2, 2, None, 2, None, 1],
+        "a": [5, 9, None, None, 7, 4, None, None],
+    }
+    frame = pl.DataFrame(rows)
+    rule = {"not_null": {"columns": "a", "action": "repair", "repair": {"previous": previous, "then": "warn"}}}
+    good = lp.split(frame.reverse() if backwards else frame, [rule]).good
+    assert good.sort("i")["a"].to_list() == expected
+
+
 def test_original_values_stand_in_quarantine() -> None:
     frame = pl.DataFrame({"i": [1, 2], "a": [-1, -2], "b": [None, 1]})
     rules = [
@@ -149,6 +192,19 @@ def test_original_values_stand_in_quarantine() -> None:
         ({"action": "repair", "repair": {"set": "'x'"}}, "the repair gives String, and column 'a' is Int64; cast it"),
         ({"action": "repair", "repair": {"set": "zz"}}, "unknown column 'zz'"),
         ({"action": "repair", "repair": {"previous": "zz"}}, "unknown column 'zz'"),
+        (
+            {"action": "repair", "repair": {"previous": {"order_by": "a", "by": "zz"}}},
+            "previous.by[0]: unknown column 'zz'",
+        ),
+        ({"action": "repair", "repair": {"previous": {"by": "a"}}}, "previous: nothing is not a list of columns; name"),
+        (
+            {"action": "repair", "repair": {"previous": {"order_by": "a", "by": 1}}},
+            "previous.by: 1 is not a list of columns; name the columns to group by",
+        ),
+        (
+            {"action": "repair", "repair": {"previous": {"order_by": "a", "buy": "a"}}},
+            "previous.buy: unknown argument 'buy' of previous; did you mean 'by'?",
+        ),
         ({"action": "mend"}, "unknown action 'mend'; known actions: "),
     ],
 )

@@ -9,7 +9,7 @@ import pytest
 
 import lazypipe as lp
 from lazypipe import gates
-from lazypipe.errors import GateError
+from lazypipe.errors import DefinitionError, GateError
 from lazypipe.gates.report import CheckResult, GateReport
 from lazypipe.gates.rule import Limit
 
@@ -121,6 +121,25 @@ def test_a_check_alone_counts_and_removes_nothing() -> None:
         "dropped": 0,
         "status": "pass",
     }
+
+
+def test_numbers_make_no_id_that_another_rule_has() -> None:
+    rules: list[dict[str, Any]] = [{"not_null": "a"}, {"not_null": {"columns": "a", "where": "b > 1"}}]
+    rules.append({"not_null": {"columns": "b", "id": "not_null:a#1"}})
+    checks = lp.check(pl.DataFrame({"a": [None, None, 1], "b": [1, 2, 3]}), rules).checks
+    assert [(c.id, c.evaluated, c.failed) for c in checks] == [
+        ("not_null:a#2", 3, 2),
+        ("not_null:a#3", 2, 1),
+        ("not_null:a#1", 3, 0),
+    ]
+
+
+@pytest.mark.parametrize("name", ["type:a", "new_column:a", "missing_column:a", "event_time:a", "broken_row"])
+def test_a_rule_has_no_id_of_a_check_that_contracts_make(name: str) -> None:
+    with pytest.raises(DefinitionError) as caught:
+        lp.check(pl.DataFrame({"a": [1]}), [{"not_null": {"columns": "a", "id": name}}])
+    what = f"the id {name!r} is one that checks of contracts have; give the rule another id"
+    assert str(caught.value) == f"rules[0].not_null.id: {what}"
 
 
 def test_rules_are_values_too() -> None:

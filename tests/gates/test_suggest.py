@@ -298,6 +298,7 @@ def test_nothing_to_go_by() -> None:
         pl.DataFrame({"a": []}, schema={"a": pl.Int8}),
         pl.DataFrame({"a": [None] * 20}),
         pl.DataFrame({"o": pl.Series([object()] * 20, dtype=pl.Object)}),
+        pl.DataFrame({"": range(20)}),  # as pandas writes an index: no definition can name it
     ):
         found = suggest_rules(frame)
         assert (list(found), found.to_yaml()) == ([], "[]\n")

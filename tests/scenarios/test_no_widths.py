@@ -43,3 +43,22 @@ def test_a_number_that_is_too_large_for_its_declared_type(tmp_path: Path, fmt: s
     (tmp_path / f"in/3.{fmt}").write_text(head + row.format(0.5))
     plan(tmp_path, fmt, "Int64").run().raise_for_status()
     assert sorted(lp.scan(str(tmp_path / "s")).collect()["x"].to_list()) == [0.5, 1.0, 5_000_000_000.0]
+
+
+@pytest.mark.parametrize(("dtype", "cell", "read"), [("Int64", '"5"', 5), ("Float64", '"1.5"', 1.5), ("Boolean", '"true"', True)])  # fmt: skip
+def test_a_value_in_quotes_is_not_too_large_and_what_is_said_about_it_works(
+    tmp_path: Path, dtype: str, cell: str, read: Any
+) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/1.ndjson").write_text(f'{{"x":null}}\n{{"x":{cell}}}\n')
+    with pytest.raises(lp.RunError) as caught:
+        plan(tmp_path, "ndjson", dtype).run().raise_for_status()
+    value = cell.strip('"')
+    assert str(caught.value).endswith(
+        f"in/1.ndjson: source 'a': is not readable as ndjson: '{value}' is no {dtype} (line 2); fix the line, declare another type in contract, "
+        "or say on_type_change: discard_row there, which reads values in quotes, and quarantines rows that do not fit"
+    )
+    contract = {"columns": {"x": dtype}, "on_type_change": "discard_row"}
+    pipe = lp.pipeline("p", base=str(tmp_path), audit="off").source("a", "in/*.ndjson", contract=contract)
+    pipe.output("a", "a").build().compile().run().raise_for_status()
+    assert set(lp.scan(str(tmp_path / "a")).collect()["x"]) == {None, read}

@@ -124,6 +124,33 @@ def test_measures_are_of_the_rows_that_are_there_and_those_that_move_in(tmp_path
         assert said["each"].evaluated == len(ids)
 
 
+@pytest.mark.parametrize("between", [False, True])
+def test_what_reads_the_output_gets_the_rows_of_every_replay(tmp_path: Path, between: bool) -> None:
+    (tmp_path / "in").mkdir()
+    pl.DataFrame({"id": [1, 2, 3], "n": [1, 5, 9]}).write_parquet(tmp_path / "in/a.parquet")
+
+    def up(most: int) -> lp.Plan:
+        gate: Any = [{"between": {"column": "n", "max": most, "action": "quarantine"}}]
+        built = lp.pipeline("up", base=str(tmp_path)).source("rows", "in/*.parquet").stage("kept", "rows", gate=gate)
+        return built.output("kept", "kept").build().compile()
+
+    count: Any = [{"aggregate": {"by": ["id"], "aggregate": {"times": "count(*)"}}}]
+
+    def down() -> list[tuple[int, int]]:
+        built = lp.pipeline("down", base=str(tmp_path)).source("kept", "kept").stage("counted", "kept", count)
+        built.output("counted", "counted").build().compile().run(now=NOW).raise_for_status()
+        return sorted(lp.scan(str(tmp_path / "counted")).collect().rows())
+
+    up(1).run(run="first", now=NOW).raise_for_status()
+    assert down() == [(1, 1)]
+    assert up(5).replay("kept", run="second", now=NOW).healed == 1
+    assert down() == [(1, 1), (2, 1)]
+    if between:  # the healed row is one of its file again
+        up(5).run(run="third", now=NOW).raise_for_status()
+    assert up(9).replay("kept", run="fourth", now=NOW).healed == 1
+    assert down() == [(1, 1), (2, 1), (3, 1)]
+
+
 @pytest.mark.parametrize("most", ["20%", 1])
 def test_rows_that_violate_again_do_not_hold_up_those_that_are_healed(tmp_path: Path, most: int | str) -> None:
     """How many of a delivery may violate was judged when it came; of those put aside, more do."""
@@ -238,3 +265,132 @@ def test_a_rule_that_only_warns_of_what_others_hold_lets_a_replay_be(tmp_path: P
     warns = {"increasing": {**RISING["increasing"], "action": "warn"}}
     plan(tmp_path, STRICT, warns).run(now=NOW).raise_for_status()
     assert plan(tmp_path, warns).replay("kept").healed == 1
+
+
+def contracted(folder: Path, contract: str, *, gate: str = "[]", output: str = "mode: append") -> lp.Plan:
+    """A source that is an output: what its contract takes out stands in the output's quarantine."""
+    (folder / "in").mkdir(exist_ok=True)
+    return lp.Pipeline.from_yaml(
+        f"""\
+version: 1
+name: p
+sources: {{rows: {{uri: 'in/*.csv', on_removed: ignore, contract: {contract}, gate: {gate}}}}}
+outputs: {{rows: {{to: out, {output}}}}}
+""",
+        base=str(folder),
+    ).compile()
+
+
+def rows_of(folder: Path, name: str = "out") -> list[dict[str, Any]]:
+    found = lp.scan(str(folder / name)).collect().drop("_lazypipe_run", "_lazypipe_file", strict=False)
+    return sorted(found.to_dicts(), key=repr)
+
+
+DISCARDED = "{columns: {id: Int64, n: Int64}, on_type_change: discard_row}"
+
+
+@pytest.mark.parametrize("mode", ["replace", "append"])
+@pytest.mark.parametrize(
+    "contract",
+    [
+        "{columns: {id: Int64, n: Int64}}",
+        "{columns: {id: Int64, n: Int64}, on_type_change: evolve}",
+        "{columns: {id: Int64, n: Int64}, on_type_change: freeze}",
+        "{columns: {id: Int64, n: {type: Int64, on_type_change: discard_row}}}",
+        "{columns: {id: Int64}}",
+    ],
+)
+def test_what_fits_as_little_as_before_stays_aside_whatever_the_contract_says_now(
+    tmp_path: Path, mode: str, contract: str
+) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/a.csv").write_text("id,n\n1,1\n2,x\n3,3,3\n4,44\n")
+    gate = "[{between: {column: n, max: %d, action: quarantine}}, {not_null: id}]"
+    contracted(tmp_path, DISCARDED, gate=gate % 9, output=f"mode: {mode}").run(now=NOW).raise_for_status()
+    before = rows_of(tmp_path, "out__quarantine")
+    assert [r["_lazypipe_rules"] for r in before] == [["type:n"], ["between:n"], ["broken_row"]]
+    (tmp_path / "in/a.csv").write_text("id,n\n1,1\n")  # what is compiled is what is there now
+    found = contracted(tmp_path, contract, gate=gate % 99, output=f"mode: {mode}").replay("rows", now=NOW)
+    assert (found.healed, found.remaining) == (1, 2)
+    assert rows_of(tmp_path) == [{"id": 1, "n": 1}, {"id": 4, "n": 44}]
+    # with their text, and the reason
+    assert rows_of(tmp_path, "out__quarantine") == [before[0], before[2]]
+    assert found.report is not None
+    assert {c.id: c.failed for c in found.report.checks if c.failed} == {"type:n": 1, "broken_row": 1}
+
+
+def test_what_is_to_be_null_by_now_is_null(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/a.csv").write_text("id,n\n1,1\n2,x\n")
+    contracted(tmp_path, DISCARDED).run(now=NOW).raise_for_status()
+    softer = contracted(tmp_path, DISCARDED.replace("discard_row", "discard_column"))
+    assert softer.replay("rows", now=NOW).healed == 1
+    assert rows_of(tmp_path) == [{"id": 1, "n": 1}, {"id": 2, "n": None}]
+
+
+def test_a_column_that_rows_were_put_aside_for_comes_with_them(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/a.csv").write_text("id,n,z\n1,1,\n2,2,q\n")
+    contract = "{columns: {id: Int64, n: Int64}, on_new_column: discard_row}"
+    contracted(tmp_path, contract).run(now=NOW).raise_for_status()
+    assert rows_of(tmp_path, "out__quarantine")[0]["_lazypipe_raw"] == '{"z":"q"}'
+    declared = "{columns: {id: Int64, n: Int64, z: String}}"
+    output = "mode: append, contract: {on_new_column: evolve}"
+    with pytest.raises(LazypipeError) as caught:
+        contracted(tmp_path, declared, output=output).replay("rows", now=NOW)
+    # nothing new has come, so a run would not help
+    assert str(caught.value) == (
+        "output 'rows': its columns are not those of the current definition; they become so with the next run that adds rows: replay after it"
+    )
+    (tmp_path / "in/b.csv").write_text("id,n,z\n3,3,r\n")
+    contracted(tmp_path, declared, output=output).run(now=NOW).raise_for_status()
+    assert contracted(tmp_path, declared, output=output).replay("rows", now=NOW).healed == 1
+    assert rows_of(tmp_path) == [
+        {"id": 1, "n": 1, "z": None},
+        {"id": 2, "n": 2, "z": "q"},
+        {"id": 3, "n": 3, "z": "r"},
+    ]
+
+
+def test_rows_of_a_time_with_other_columns_are_replayed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    evolve = {"mode": "append", "contract": {"on_new_column": "evolve", "on_type_change": "evolve"}}
+
+    def more(most: int, *steps: dict[str, Any]) -> lp.Plan:
+        gate: Any = [{"between": {"column": "n", "max": most, "action": "quarantine"}}]
+        built = lp.pipeline("p", base=str(tmp_path)).source("rows", "in/*.parquet").stage("kept", "rows", [*steps], gate=gate)  # fmt: skip
+        return built.output("kept", "out", **evolve).build().compile()
+
+    (tmp_path / "in").mkdir()
+    pl.DataFrame({"id": [1, 2], "n": [1, 50]}, schema={"id": pl.Int64, "n": pl.Int32}).write_parquet(tmp_path / "in/a.parquet")  # fmt: skip
+    more(9).run(now=NOW).raise_for_status()
+    wide = {"derive": {"n": "n::bigint", "twice": "n * 2"}}
+    pl.DataFrame({"id": [3], "n": [3]}, schema={"id": pl.Int64, "n": pl.Int32}).write_parquet(tmp_path / "in/b.parquet")
+    more(9, wide).run(now=NOW).raise_for_status()
+    with monkeypatch.context() as patch:  # no run leaves rows aside that have more than the output
+        patch.setattr("lazypipe.run.replay.grown", lambda *_: None)
+        with pytest.raises(LazypipeError, match="its quarantined rows have values in 'n', and the output has no such"):
+            more(99, wide).replay("kept", now=NOW)
+    assert more(99, wide).replay("kept", now=NOW).healed == 1
+    # as the rows that were there before
+    assert rows_of(tmp_path) == [
+        {"id": 1, "n": 1, "twice": None},
+        {"id": 2, "n": 50, "twice": None},
+        {"id": 3, "n": 3, "twice": 6},
+    ]
+
+
+@pytest.mark.parametrize("output", ["mode: append", "mode: upsert, key: [id]"])
+def test_runs_go_on_where_a_contract_takes_out_no_cells_any_more(tmp_path: Path, output: str) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/a.csv").write_text("id,n\n1,1\n2,x\n")
+    gate = "[{between: {column: n, max: 9, action: quarantine}}]"
+    contracted(tmp_path, DISCARDED, gate=gate, output=output).run(now=NOW).raise_for_status()
+    (tmp_path / "in/a.csv").unlink()
+    (tmp_path / "in/b.csv").write_text("id,n\n3,3\n4,44\n")
+    strict = "{columns: {id: Int64, n: Int64}}"
+    contracted(tmp_path, strict, gate=gate, output=output).run(now=NOW).raise_for_status()
+    assert rows_of(tmp_path) == [{"id": 1, "n": 1}, {"id": 3, "n": 3}]
+    assert [(r["id"], r["_lazypipe_raw"]) for r in rows_of(tmp_path, "out__quarantine")] == [
+        (2, '{"id":null,"n":"x"}'),
+        (4, None),
+    ]

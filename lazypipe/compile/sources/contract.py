@@ -26,7 +26,7 @@ from lazypipe.storage.shape import MISSING, Mode, Shape, Target
 from lazypipe.storage.text.by_row import BROKEN, COLUMNS, TEXT
 from lazypipe.storage.widen import widened, with_fields
 
-__all__ = ["Contract", "Declared", "cell_checks", "is_broken", "read_contract", "resolve"]
+__all__ = ["Contract", "Declared", "cell_checks", "is_broken", "is_contracted", "read_contract", "resolve"]
 
 
 @dataclass(frozen=True)
@@ -290,6 +290,11 @@ def _wider_text(one: pl.DataType, other: pl.DataType, *, grows: bool) -> pl.Data
 def is_broken() -> pl.Expr:
     """Whether a row could not be read: then it has no cells, and no rule has anything to say about them."""
     return pl.col(RAW_COLUMN).struct.field(TEXT).is_not_null()
+
+
+def is_contracted(check: str) -> bool:
+    """Whether a check of that id is made from a contract, or from ``on_bad_time``: no rule may have such an id."""
+    return check == BROKEN or check.startswith(("type:", "new_column:", MISSING, "event_time:"))
 
 
 _ACTIONS: Mapping[Mode, Action] = {"discard_row": "quarantine", "discard_column": "warn", "freeze": "fail"}

@@ -25,7 +25,7 @@ from lazypipe.storage.files import FileInfo, expand, files_at
 from lazypipe.storage.formats import FORMATS, TEXT_FORMATS
 from lazypipe.storage.parallel import in_parallel
 from lazypipe.storage.scan import FILE_COLUMN, Reader
-from lazypipe.storage.shape import Fit, Shape, fit, fitted, reader_of, reread
+from lazypipe.storage.shape import Fit, Shape, fit, fitted, reader_of
 from lazypipe.storage.text import moments, wholes
 from lazypipe.storage.text.by_row import TEXT
 from lazypipe.storage.text.fields import refuse_unknown_fields
@@ -411,10 +411,6 @@ class BoundSource:
             raw = {RAW_COLUMN: pl.Struct(self.raw)} if self.raw else {}
             return pl.LazyFrame(schema={**self.schema, **raw, **dict.fromkeys(extra, pl.String)})
         return parts[0] if len(parts) == 1 else pl.concat(parts)
-
-    def reread(self, rows: pl.LazyFrame) -> pl.LazyFrame:
-        """Return quarantined rows as they would be if they were read now: cells that did not fit are tried once more."""
-        return rows if self.shape is None else reread(rows, self.shape, self.reader)
 
     def _fit(self, file: FileInfo) -> Fit | None:
         """Return how a file is read that has been looked at, None if as all others."""

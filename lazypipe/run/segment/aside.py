@@ -19,7 +19,7 @@ from lazypipe.compile.compiled import CompiledPipeline
 from lazypipe.compile.late import LATE
 from lazypipe.errors import CommitConflict, StorageError
 from lazypipe.gates.report import GateReport
-from lazypipe.gates.tap import RUN_COLUMN, Tap, quarantine_schema
+from lazypipe.gates.tap import RAW_COLUMN, RUN_COLUMN, Tap, quarantine_schema
 from lazypipe.plan.lineage import Column
 from lazypipe.run.recorder import Aside
 from lazypipe.run.segment.figures import Counted
@@ -292,6 +292,10 @@ class Quarantine:
         rows = report.quarantined
         healed = Rewrite()
         if mode == "append" and before is not None:
+            if RAW_COLUMN in before.schema and RAW_COLUMN not in self.schema:  # of a contract that took cells out
+                self.schema = quarantine_schema(self.node.schema, raw=True)
+                none = pl.lit(None, dtype=pl.String).alias(RAW_COLUMN)
+                parts = (part.with_columns(none).select(self.schema.names()) for part in parts)
             same, lost = dict(before.schema) == dict(self.schema), self._is_left_behind(before)
             if same and not lost:
                 healed = self._healed(before, good)
