@@ -47,10 +47,10 @@ def mode_of(commit: Commit) -> str:
     return said
 
 
-ANEW = "run once in full (--full), which recomputes it, or write to another place"
+ANEW = "run once in full (--full), which rebuilds it, or write to another place"
 """What to do where a dataset was written in another way."""
 
-HOLDS = "the definition changed, and holds for what is new"
+HOLDS = "the definition changed, and applies to new rows only"
 """What is said of rows that are there, and were made in another way."""
 
 KEYED = "keyed"
@@ -188,9 +188,9 @@ def _refuse_other_key(name: str, output: Output, was: Mapping[str, Any], uri: st
         what = "output {!r} has key: [{}], and the dataset was written with key: [{}]".format(name, *keys)
         raise StorageError(what, uri=uri, fix=ANEW)
     if was != now:
-        runs, own = "the times of the runs that found them", "times of their own"
+        runs, own = "the times of their runs", "event_time"
         has, had = (own, runs) if now["dated"] else (runs, own)
-        what = f"versions of output {name!r} have {has}, and those that are there have {had}"
+        what = f"versions of output {name!r} are dated by {has}, and the existing ones by {had}"
         fix = f"{'remove' if now['dated'] else 'say'} event_time, or write to another place"
         raise StorageError(what, uri=uri, fix=fix if now["dated"] else f"{fix}, or run once in full (--full)")
 
@@ -207,7 +207,7 @@ class _Feed(Decision):
             self.refuse_loss()
         elif before is None and self.commit is not None and adds_to(output) and output.mode != "delete":
             what = "the last version does not record what it was made from, so new input cannot be told from old"
-            raise self._refused(what, "run once in full (--full), which recomputes it")
+            raise self._refused(what, "run once in full (--full), which rebuilds it")
         generation = before.generation if before is not None else self.run
         if self.strategy.kind != "units" or anew or before is None:
             return self._everything(fixed, driving, generation, anew=anew)
@@ -246,17 +246,17 @@ class _Feed(Decision):
         """Return the work where all rows are made, or none if nothing at all has changed."""
         before, leaves, news = self.before, (*fixed, *driving), list[str]()
         if anew:
-            why = "made anew, as asked for"
+            why = "full rebuild requested"
         elif before is None:
             why = "nothing was committed yet" if self.commit is None else "nothing was consumed yet"
         elif self.terms.full and self._output.mode != "delete":
-            why = "all of it is read, as asked for"
+            why = "full read requested"
         elif changed := self.after.changed():
             why = changed
         elif news := [str(leaf) for leaf in leaves if leaf.is_news]:
             why = "; ".join(news)
         elif self._output.mode == "snapshot":
-            why = "each run is kept"
+            why = "a snapshot of every run is kept"
         elif self.terms.judge_again and self._clock_moves_rows:
             why = CLOCK
         elif went_on := self._went_on():
@@ -310,27 +310,26 @@ class _Feed(Decision):
     def refuse_loss(self) -> None:
         """Raise where what is there could not be made again from what can be read now."""
         assert self.commit is not None
-        elsewhere = "or write to another place"
+        was, now = mode_of(self.commit), self._output
+        same = was == now.mode and self.commit.info.get(KEYED, keyed(now)) == keyed(now)
+        instead = "run without --full" if same else "go back to the mode, key and event_time that it was written with"
+        instead += ", or write to another place"
         if self.commit.info.get(DELETES):
             feeds = ", ".join(map(repr, self.commit.info[DELETES]))
-            what = f"it cannot be recomputed: when {feeds} removed which keys is no longer known"
-            raise self._refused(what, f"let the next run go on from what is there, {elsewhere}")
-        if mode_of(self.commit) == "scd2" and not self.commit.info[KEYED]["dated"]:
-            what = "it cannot be recomputed: versions have the times of the runs that found them"
-            raise self._refused(what, f"let the next run go on from what is there, {elsewhere}")
-        if mode_of(self.commit) == "snapshot":
-            what = "it cannot be recomputed: the rows of earlier snapshots are no longer known"
-            raise self._refused(what, "write to another place")
-        if self.before is None or mode_of(self.commit) == "replace":
+            what = f"it cannot be rebuilt: which keys {feeds} removed, and when, is no longer known"
+            raise self._refused(what, instead)
+        if was == "scd2" and not self.commit.info[KEYED]["dated"]:
+            raise self._refused("it cannot be rebuilt: its versions are dated by the times of their runs", instead)
+        if was == "snapshot":
+            raise self._refused("it cannot be rebuilt: the rows of earlier snapshots are no longer known", instead)
+        if self.before is None or was == "replace":
             return
         leaves = [self.leaves.leaf(n) for n in (*self.strategy.fixed, *self.strategy.driving)]
         gone = [uri for leaf in leaves for uri in self._lost(leaf)]
         if gone:
             are = "a file that it was made of is" if len(gone) == 1 else f"{len(gone):,} files that it was made of are"
-            what = f"recomputing it would lose rows: {are} gone, such as {gone[0]}"
-            raise self._refused(
-                what, f"bring back what is gone, let the next run go on from what is there, {elsewhere}"
-            )
+            what = f"rebuilding it would lose rows: {are} gone, such as {gone[0]}"
+            raise self._refused(what, f"restore {'it' if len(gone) == 1 else 'them'}, {instead}")
 
     def _remade(self, driving: list[Leaf], new: Mapping[str, Mapping[str, int]]) -> dict[str, Remade]:
         """Say what of tables was made anew in the place of rows that were added; raises where these would come again."""
@@ -344,7 +343,7 @@ class _Feed(Decision):
             if of.units and said != "reprocess" and (said != "ignore" or of.unknown):
                 such = f", such as those of {of.files[0]}" if of.files else ""
                 what = f"rows of {leaf.name!r} were recomputed, and would be added a second time{such}"
-                fix = "run once in full (--full), which recomputes it, or use mode: upsert"
+                fix = "run once in full (--full), which rebuilds it, or use mode: upsert"
                 raise self._refused(self.plan.redact(what), fix)
             found[leaf.name] = of if said == "ignore" else replace(of, units=frozenset())
         return found
@@ -390,7 +389,7 @@ class _Feed(Decision):
                 and (found.removed or found.ignored)
                 and found.added
             ):
-                what = f"rows of {leaf.name!r} were written again, and would be added a second time"
+                what = f"rows of {leaf.name!r} were rewritten, and would be added a second time"
             elif rewritten := (*found.modified, *found.truncated):
                 what = f"{rewritten[0].uri} was rewritten, and its rows added before would be added a second time"
                 fix = "say at the source on_modified: reprocess to add all of its rows, or ignore to add none, or use mode: upsert"

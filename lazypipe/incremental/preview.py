@@ -147,7 +147,7 @@ class _Preview:
         if others or (waits and (not self.terms.full or any(map(self._unwritten, waits)))):
             self.busy[segment.node] = segment.name
             on = ", ".join([*(self.busy.get(n, n) for n in waits), *others])
-            return Work("all", f"depends on what {on} becomes in this run")
+            return Work("all", f"depends on what {on} writes in this run")
         found = decide(self.plan, segment, self.terms)
         if found.kind == "wait":
             self.waiting[segment.node] = found.why
@@ -198,12 +198,12 @@ class _Preview:
         said |= _incomplete(commit)
         if work.reread and work.kind == "units":
             again = ", ".join(after if name.startswith("__lazypipe") else name for name, after in work.groups)
-            closing = ", or of those that event time reaches," if self.plan.strategies[segment.output].closing else ""
-            said["why"] = f"{work.why}; files that hold rows with the same {again}{closing} are read again"
+            closing = ", or of groups that event time reaches," if self.plan.strategies[segment.output].closing else ""
+            said["why"] = f"{work.why}; files with rows of the same {again}{closing} are read again"
         version = commit.version if commit else 0
         if work.kind in ("none", "wait"):
             return {**said, "writes": f"nothing: {target} stays at version {version}"}
-        same = ", its data as it is" if work.kind in ("judge", "state") else ""
+        same = ", with the same data" if work.kind in ("judge", "state") else ""
         return {**said, "writes": f"{target} version {version + 1}{same}"}
 
     def said(self, segment: Segment, work: Work) -> dict[str, Any]:

@@ -109,7 +109,7 @@ def rewritten(
         if full:
             return Rewritten(before, None, again=False)
         what = f"{name!r} was read by its own log of commits before, and is read as a Delta table now, so new rows cannot be told from old"
-        fix = "run once in full (--full), which recomputes the output, or remove format: delta at the source"
+        fix = "run once in full (--full), which rebuilds the output, or remove format: delta at the source"
         raise StorageError(what, uri=redact(table.uri), fix=fix)
     known: _Known = {f.uri: (f, unit) for f, unit in zip(consumed.files, before.units[name], strict=True)}
     done = None if consumed.version is None else rewrites(table, storage_options, consumed.version)

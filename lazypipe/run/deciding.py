@@ -59,7 +59,7 @@ class Deciding:
             made_of = said[node].get("version", 0)
             # versions begin anew where somebody has removed the dataset
             if made_of > read.version and (latest := dataset.latest()) is not None and made_of <= latest.version:
-                raise self._overtaken(segment, "of newer rows than this one has read")
+                raise self._overtaken(segment, "with newer rows than this one has read")
 
     def _refuse_lacking(self, segment: Segment, work: Work) -> None:
         """Raise CommitConflict where outputs have become others since rows were read that they share, and need more of them by now."""
@@ -74,7 +74,7 @@ class Deciding:
         # what is kept for this run only has no place of its own
         output = None if segment.output is None else self.run.plan.outputs[segment.output]
         return CommitConflict(
-            f"another run has committed meanwhile, {what}",
+            f"another run committed in the meantime, {what}",
             uri=None if output is None else self.run.plan.redact(output.to),
             fix="run again: nothing of this run became visible",
         )
