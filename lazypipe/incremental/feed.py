@@ -395,7 +395,7 @@ class _Feed(Decision):
                 fix = "say at the source on_modified: reprocess to add all of its rows, or ignore to add none, or use mode: upsert"
             if what:
                 fix = fix or (
-                    "use mode: upsert, have new rows delivered as new files, or say on_modified: reprocess at the source to add them"
+                    "run once in full (--full), which rebuilds it, or say at the source on_modified: reprocess to add all of its rows again, or ignore to add none"
                 )
                 raise self._refused(self.plan.redact(what), fix)
 

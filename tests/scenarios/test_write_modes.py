@@ -566,12 +566,17 @@ def test_append_to_a_log_that_grows(world: World) -> None:
     log.write_text("id\n1\n2\n3\n45\n")
     assert world.refusal() == (
         f"output 'orders': {log} has grown, and the rows added before would be added a second time: what was read of it "
-        "does not end with a row, or was not hashed; use mode: upsert, have "
-        "new rows delivered as new files, or say on_modified: reprocess at the source to add them"
+        "does not end with a row, or was not hashed; run once in full (--full), which rebuilds it, or say at the source "
+        "on_modified: reprocess to add all of its rows again, or ignore to add none"
     )
+    world.source["on_modified"] = "ignore"
+    assert world.done() == {"orders": "unchanged"}
+    assert world.rows() == [(1,), (2,), (3,), (4,)]
     world.source["on_modified"] = "reprocess"
     world.done()
     assert world.rows() == [(1,), (1,), (2,), (2,), (3,), (3,), (4,), (45,)]
+    assert world.done(full=True) == {"orders": "done"}
+    assert world.rows() == [(1,), (2,), (3,), (45,)]
 
 
 REWRITTEN = (
