@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from lazypipe.incremental.remade import Remade
     from lazypipe.incremental.successors import Older
 
-__all__ = ["ANEW", "HOLDS", "KEYED", "WRITE", "decide", "keyed", "mode_of"]
+__all__ = ["ANEW", "HOLDS", "KEYED", "WRITE", "decide", "keyed", "mode_of", "older_of"]
 
 WRITE = "write"
 """Where in a commit's ``info`` stands the mode that the dataset is written with."""
@@ -114,17 +114,34 @@ def _decided(plan: CompiledPipeline, segment: Segment, terms: Terms) -> Work:
     return replace(decision.work(), commit=commit, version=version, adds=True, older=older)
 
 
+def older_of(plan: CompiledPipeline, segment: Segment, terms: Terms, name: str) -> Snapshot | None:
+    """Return the version of a source or output that a run reads for an output that adds rows, instead of the last one; None if it reads that.
+
+    So it can be asked before all that the output reads is brought up to date.
+    """
+    assert segment.output is not None
+    output = plan.outputs[segment.output]
+    commit = Dataset(output.to, output.storage_options).latest()
+    before = Before.of(own_commit(commit, segment.output, output), plan.redact(output.to))
+    if before is None or name not in before.state.sources:
+        return None
+    found = _read(plan, segment, terms, before, [name]).older.get(name)
+    return None if found is None else found.then
+
+
 @dataclass(frozen=True)
 class _Read:
     """What an output to which rows are added has consumed, by the files that hold it now; ``tables`` are those that it has read.
 
-    ``older`` are versions of them that are read instead of the last ones; ``again`` those with rows that were added, and stand in other files now.
+    ``older`` are versions of them that are read instead of the last ones; ``again`` those with rows that were added, and stand in other files now,
+    of which those that were ``merged`` hold all of them.
     """
 
     before: Before | None
     tables: Mapping[str, Dataset] = NOTHING
     older: Mapping[str, Older] = NOTHING
     again: frozenset[str] = frozenset()
+    merged: frozenset[str] = frozenset()
 
 
 def _read(plan: CompiledPipeline, segment: Segment, terms: Terms, before: Before, names: Iterable[str]) -> _Read:
@@ -134,6 +151,7 @@ def _read(plan: CompiledPipeline, segment: Segment, terms: Terms, before: Before
     tables: dict[str, Dataset] = {}
     older: dict[str, Older] = {}
     again: set[str] = set()
+    merged: set[str] = set()
     for name in names:
         published = None if name in segment.nodes else table_of(plan, name, terms.tables)
         snapshot = terms.look(name) if published is None else Snapshot(())
@@ -143,9 +161,10 @@ def _read(plan: CompiledPipeline, segment: Segment, terms: Terms, before: Before
             dataset = dataset or _source_table(plan, name)  # beside files of an archive there is no place for a log
             assert dataset is not None
             tables[name] = dataset
-            before, then = succeeded(before, name, dataset, commit, plan.redact)
-            twice = not commit.tagged and before.knew_units(name) and not terms.full
-            before = before.forgetting(name) if twice else before
+            before, then, twice = succeeded(before, name, dataset, commit, plan.redact, full=terms.full)
+            merged |= {name} if twice else set()
+            if not commit.tagged and before.knew_units(name) and not terms.full:
+                before, twice = before.forgetting(name), True
         elif snapshot.table is not None:
             source = plan.nodes[name].source
             assert source is not None
@@ -153,7 +172,7 @@ def _read(plan: CompiledPipeline, segment: Segment, terms: Terms, before: Before
             before, then, twice = rewritten(before, name, snapshot.table, options, plan.redact, full=terms.full)
         older |= {name: then} if then is not None and not terms.full else {}
         again |= {name} if twice else set()
-    return _Read(before, tables, older, frozenset(again))
+    return _Read(before, tables, older, frozenset(again), frozenset(merged))
 
 
 def _source_table(plan: CompiledPipeline, name: str) -> Dataset | None:
@@ -375,29 +394,38 @@ class _Feed(Decision):
             found, source = leaf.changes, self.plan.pipeline.sources.get(leaf.name)
             assert found is not None
             said = None if source is None else source.on_modified
-            if said is not None and not (leaf.name in self.read.again and said == "fail"):
-                continue
-            what, fix = "", ""
+            what = ""
             grown = [g.file.uri for g in found.grown if g.file.uri not in leaf.tails]
             within = [f.uri for f in (*found.modified, *found.added) if f.uri in found.lengthened]
-            if grown or within:
+            rewritten = (*found.modified, *found.truncated)
+            fix = "say at the source on_modified: reprocess to add all of its rows again"
+            full = "run once in full (--full), which rebuilds it, or "
+            if self._comes_again(leaf):
+                # which of a table's new files hold rows that were added is not known, so there is nothing to ignore
+                if said != "reprocess":
+                    what = f"rows of {leaf.name!r} were rewritten, and would be added a second time"
+                instead = "read a feed of its changes instead, write to another place, or "
+                fix = f"{full if leaf.name in self.read.merged else instead}{fix}"
+            elif said is not None:
+                continue
+            elif grown or within:
                 what = f"{(grown or within)[0]} has grown, and the rows added before would be added a second time"
                 what += "" if grown else ": what was read of it does not end with a row, or was not hashed"
-            elif (leaf.name in self.read.again and found.added) or (
-                leaf.snapshot.commit is not None
-                and not leaf.tagged
-                and (found.removed or found.ignored)
-                and found.added
-            ):
-                what = f"rows of {leaf.name!r} were rewritten, and would be added a second time"
-            elif rewritten := (*found.modified, *found.truncated):
+                fix = f"{full}{fix}, or ignore to add none"
+            elif rewritten:
                 what = f"{rewritten[0].uri} was rewritten, and its rows added before would be added a second time"
                 fix = "say at the source on_modified: reprocess to add all of its rows, or ignore to add none, or use mode: upsert"
             if what:
-                fix = fix or (
-                    "run once in full (--full), which rebuilds it, or say at the source on_modified: reprocess to add all of its rows again, or ignore to add none"
-                )
                 raise self._refused(self.plan.redact(what), fix)
+
+    def _comes_again(self, leaf: Leaf) -> bool:
+        """Whether a table has other files in the place of some that were consumed, with rows of these."""
+        found = leaf.changes
+        assert found is not None
+        if not found.added:
+            return False
+        lost = leaf.snapshot.commit is not None and not leaf.tagged and (found.removed or found.ignored)
+        return bool(lost) or leaf.name in self.read.again
 
 
 def _without(new: dict[str, dict[str, int]], remade: Mapping[str, Remade]) -> dict[str, dict[str, int]]:

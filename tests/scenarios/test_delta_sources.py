@@ -172,7 +172,7 @@ def test_added_once(tmp_path: Path) -> None:
     lake.table.update({"id": "60"}, predicate="id = 6")
     assert lake.refusal() == (
         "ROOT/out: output 'rows': rows of 's' were rewritten, and would be added a second time; "
-        "run once in full (--full), which rebuilds it, or say at the source on_modified: reprocess to add all of its rows again, or ignore to add none"
+        "read a feed of its changes instead, write to another place, or say at the source on_modified: reprocess to add all of its rows again"
     )
     lake.source = {"on_modified": "fail"}
     assert "were rewritten" in lake.refusal()
