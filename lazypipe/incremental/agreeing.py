@@ -72,8 +72,8 @@ class Agreeing:
             if segment.output is None or not self._adds(segment.output, name) or name not in self._shared(segment):
                 continue
             then = self.older(segment, name)
-            if then is not None and then.version is not None:
-                yield _Needed(then.version, segment.output, then)
+            if then is not None:
+                yield _Needed(then.version or 0, segment.output, then)
 
     def _adds(self, output: str, name: str) -> bool:
         """Whether an output adds rows of just those files of a source or output that are new."""

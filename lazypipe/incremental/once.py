@@ -114,9 +114,11 @@ class _Once(Decision):
         new, name = leaf.snapshot.files if anew else [c.file for c in leaf.came], self.plan.redact
         came = {f.uri for f in new}.difference(read_key(key)[0] for key in needs.files)
         if came:
-            made_of = {(f.uri, f.size, f.stamp) for f in self._consumed(leaf, stays)}
+            # data files of a table are never written twice
+            told = leaf.snapshot.version is None
+            made_of = {(f.uri, f.size, f.stamp) if told else f.uri for f in self._consumed(leaf, stays)}
             files = (f for f in leaf.snapshot.files if f.uri in came)
-            rest = [f for f in files if (name(f.uri), f.size, f.stamp) not in made_of]
+            rest = [f for f in files if ((name(f.uri), f.size, f.stamp) if told else name(f.uri)) not in made_of]
             return self.leaves.without(leaf, rest) if rest else leaf
         return leaf
 
@@ -130,6 +132,8 @@ class _Once(Decision):
     def _as_it_is(self, before: Before, leaf: Leaf) -> Before:
         """Return what was consumed of a table by the files that hold it now."""
         name, commit, table, redact = leaf.name, leaf.snapshot.commit, leaf.snapshot.table, self.plan.redact
+        if name not in before.units:  # read in whole
+            return before
         source = self.plan.nodes[name].source
         if commit is not None:
             published = None if name in self.segment.nodes else table_of(self.plan, name, self.terms.tables)
