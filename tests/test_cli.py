@@ -164,7 +164,7 @@ def test_plan_says_what_and_why(shop: Path, capsys: pytest.CaptureFixture[str]) 
     assert (steps[0]["how"], steps[0]["why"]) == ("none", "nothing changed: orders: 1 unchanged")
     assert steps[0]["reads"] == []
     steps = json.loads(run(capsys, "plan", shop, "--full", "--json")[1])
-    assert (steps[0]["how"], steps[0]["why"]) == ("all", "made anew, as asked for")
+    assert (steps[0]["how"], steps[0]["why"]) == ("all", "full rebuild requested")
     assert steps[0]["reads"] == [{"name": "orders", "files": 1, "of": 1, "bytes": size, "rows": 4}]
 
 
@@ -446,7 +446,7 @@ def test_a_definition_that_changed_is_told_where_rows_stay_as_they_were(
     assert changed != appended
     shop.write_text(changed)
     told = run(capsys, "run", shop, "--output", "large")[2].splitlines()[:2]
-    holds = "    nothing new: orders: 1 unchanged; the definition changed, and holds for what is new"
+    holds = "    nothing new: orders: 1 unchanged; the definition changed, and applies to new rows only"
     assert told == ["large: unchanged, version 1", holds]
 
 
@@ -547,9 +547,9 @@ def test_replay(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
     shop.write_text(DEFINITION.replace("      - not_null: {columns: customer, action: quarantine}\n", ""))
     code, out, err = run(capsys, "replay", shop, "large", "--json")
     assert (code, json.loads(out)["healed"]) == (0, 1)
-    assert err == "large: 1 rows healed in version 2, 0 delivered anew by their source\n0 rows remain in quarantine\n"
+    assert err == "large: 1 rows healed in version 2, 0 delivered again by their source\n0 rows remain in quarantine\n"
     code, out, err = run(capsys, "replay", shop, "large")
-    assert (code, out, err.splitlines()[0]) == (0, "", "large: 0 rows healed, 0 delivered anew by their source")
+    assert (code, out, err.splitlines()[0]) == (0, "", "large: 0 rows healed, 0 delivered again by their source")
     assert run(capsys, "replay", shop, "larg")[0] == 2
 
 
@@ -623,7 +623,7 @@ def test_a_run_that_another_one_overtook_goes_on_from_there(
 
     monkeypatch.setattr(deciding, "decide", overtaken)
     code, out, err = run(capsys, "run", shop, "--output", "large", "--json", *(["--full"] if always else []))
-    told = "another run has committed meanwhile; once more, over what is there now"
+    told = "another run committed in the meantime; running again, over what is there now"
     (segment,) = json.loads(out)["segments"]
     assert won == ["done"] * (3 if always else 1)
     assert not (shop.parent / "out/large.csv").exists()  # which nobody has asked for
@@ -670,13 +670,13 @@ def test_vacuum_tells_of_rows_that_are_gone_and_still_stand_in_files(
             run(capsys, "vacuum", target)[2]
             .splitlines()[-2]
             .endswith(
-                f"{out}: 1 row that is gone still stands in its files, where readers that do not know its log see it; "
-                f"lazypipe compact {out} --dead 0, and vacuum again, takes it out"
+                f"{out}: 1 removed row is still in its data files, where readers that do not use its commit log see it; "
+                f"lazypipe compact {out} --dead 0, then vacuum again, removes it"
             )
         )
     assert json.loads(run(capsys, "vacuum", out, "--json")[1]) == {"deleted": [], "versions": {}, "dead_rows": {out: 1}}
     run(capsys, "compact", out, "--dead", "0")
-    assert "still stands" not in run(capsys, "vacuum", out)[2]
+    assert "removed row" not in run(capsys, "vacuum", out)[2]
     assert sorted(pl.concat(map(pl.read_parquet, tmp_path.glob("out/*.parquet")))["x"]) == [1, 2]
 
 

@@ -265,7 +265,7 @@ def test_a_folder_that_is_read_without_its_log_holds_what_is_in_force(
 
 def test_commands(uri: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, out, err = run(capsys, "compact", uri, "--dry-run")
-    assert (code, err.startswith(f"{uri}: would write 3 files anew")) == (0, True)
+    assert (code, err.startswith(f"{uri}: would rewrite 3 files")) == (0, True)
     assert out.startswith(f"# Plan of {uri}\n")
     assert Dataset(uri).read().version == 3
     code, out, err = run(capsys, "compact", uri, "--target", 10_000_000, "--json")

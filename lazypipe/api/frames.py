@@ -227,7 +227,7 @@ def split(
     for name, dtype in lazy.collect_schema().items():
         if dtype == pl.Object:  # rows that are put aside are kept as bytes
             raise LazypipeError(
-                f"column {name!r} is Object, whose values cannot be put aside; cast it, or leave it out"
+                f"column {name!r} is Object, whose values cannot be quarantined; cast it, or leave it out"
             )
     with _over_rows():
         return split_frame(lazy, checks, lambda reference: frames[reference.to], frames, run=run)

@@ -111,16 +111,14 @@ def _vacuum(options: argparse.Namespace) -> int:
                 f"{of.uri}: {_versions(of.ending)} {can if not options.dry_run else f'{can} then; --keep N keeps the last N'}"
             )
         if of.held:
-            say(f"{of.uri}: {_versions(of.held)} kept, for a feed of changes, or the next run, to go on from there")
+            say(f"{of.uri}: {_versions(of.held)} kept, because a change feed or the next run continues from there")
         if of.dead:
             rows, it = (
-                ("1 row that is gone still stands", "it")
-                if of.dead == 1
-                else (f"{of.dead:,} rows that are gone still stand", "them")
+                ("1 removed row is still", "it") if of.dead == 1 else (f"{of.dead:,} removed rows are still", "them")
             )
             say(
-                f"{of.uri}: {rows} in its files, where readers that do not know its log see {it}; "
-                f"lazypipe compact {of.uri} --dead 0, and vacuum again, takes {it} out"
+                f"{of.uri}: {rows} in its data files, where readers that do not use its commit log see {it}; "
+                f"lazypipe compact {of.uri} --dead 0, then vacuum again, removes {it}"
             )
     say(f"{len(deleted)} {'would be ' if options.dry_run else ''}deleted")
     return 0

@@ -110,7 +110,7 @@ def _print_status(found: Sequence[Mapping[str, Any]]) -> None:
             ahead.setdefault(name, (rows, []))[1].append(output["output"])
     for name, (rows, outputs) in ahead.items():
         where = f"in {name}" if name.endswith("__late") else f"in {name}__quarantine"
-        print(f"{rows:,} row{'s' * (rows != 1)} {where}, ahead of {', '.join(outputs)}")
+        print(f"{rows:,} row{'s' * (rows != 1)} {where}, upstream of {', '.join(outputs)}")
 
 
 def _history(options: argparse.Namespace) -> int:

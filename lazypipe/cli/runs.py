@@ -115,7 +115,7 @@ def run(options: argparse.Namespace) -> int:
     result, tries = _once(options, plan, now, progress), 1
     while result.overtaken and tries < TRIES:
         progress.close()
-        say("another run has committed meanwhile; once more, over what is there now")
+        say("another run committed in the meantime; running again, over what is there now")
         now, tries = datetime.now(UTC), tries + 1
         result = _once(options, compiled(options, now, options.output, skip_unreadable=True), now, progress)
     return _told(options, result, progress)
@@ -363,9 +363,9 @@ def _print_steps(steps: Sequence[Mapping[str, Any]]) -> None:
     for step in steps:
         print(f"{step['name']}: {step['why']}")
         for reason in step.get("against", []):
-            print(f"    all of it, for {reason}")
+            print(f"    rebuilt in full, because {reason}")
         for reason in step.get("later", []):
-            print(f"    later runs will make all of it too, for {reason}")
+            print(f"    later runs will rebuild it in full too, because {reason}")
         for source in step["reads"]:
             size = "unknown size" if source["bytes"] is None else f"{source['bytes']:,} bytes"
             some = "" if source["files"] == source["of"] else f" of {source['of']}"
@@ -389,7 +389,7 @@ def _replay(options: argparse.Namespace) -> int:
         counts = {"healed": found.healed, "superseded": found.superseded, "remaining": found.remaining}
         write_json({"output": found.output, **counts, "version": found.version, "elsewhere": found.elsewhere})
     version = f" in version {found.version}" if found.version is not None else ""
-    say(f"{found.output}: {found.healed:,} rows healed{version}, {found.superseded:,} delivered anew by their source")
+    say(f"{found.output}: {found.healed:,} rows healed{version}, {found.superseded:,} delivered again by their source")
     say("1 row remains in quarantine" if found.remaining == 1 else f"{found.remaining:,} rows remain in quarantine")
     for name, count in found.elsewhere.items():
         say(_stays(name, count))
@@ -405,9 +405,9 @@ def _stays(name: str, count: int) -> str:
     stage = name.removesuffix("__late")
     if stage != name:
         them, their, windows = ("it", "its", "window") if one else ("them", "their", "windows")
-        way = f"no replay moves {them}; a longer allowed_lateness takes {them} into {their} {windows}, in the next run"
-        return f"{rows} came late to {stage}, and {'stands' if one else 'stand'} in {name}: {way}"
-    return f"{rows} {'stands' if one else 'stand'} in {name}__quarantine, ahead of this gate: run with --full judges {'it' if one else 'them'} again"
+        way = f"replay does not move {them}; with a longer allowed_lateness, the next run adds {them} to {their} {windows}"
+        return f"{rows} came late to {stage}, and {'is' if one else 'are'} in {name}: {way}"
+    return f"{rows} {'is' if one else 'are'} in {name}__quarantine, upstream of this gate: run with --full checks {'it' if one else 'them'} again"
 
 
 class _Progress:

@@ -38,7 +38,7 @@ __all__ = ["EPOCH", "CompiledPipeline", "Frames", "Lacking", "unwatched"]
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _INSTEAD = (
-    "write a parameter of your own, which changes when you say so, or mode: append, which keeps rows as they were made"
+    "use a parameter of your own, which changes only when you change it, or mode: append, which keeps existing rows"
 )
 _ONCE = RLock()
 """Held while fingerprints are computed: a run and its recorder ask at the same time, and one of them is to wait for the other."""
@@ -189,7 +189,11 @@ class CompiledPipeline:
         told = []
         for name, strategy in self.strategies.items():
             timed = () if strategy.adds else self.by_the_time(self.outputs[name].stage)
-            told.append("; ".join([f"{name}: {strategy}", *(f"all of it in each run, for {why}" for why in timed)]))
+            told.append(
+                "; ".join(
+                    [f"{name}: {strategy}", *(f"rebuilds everything in every run, because {why}" for why in timed)]
+                )
+            )
         return "\n".join(told)
 
     def by_the_time(self, name: str) -> tuple[str, ...]:
@@ -200,9 +204,7 @@ class CompiledPipeline:
         above = ancestors(self.nodes, name)
         steps = [(n, step) for n in self.nodes if n in above for step in self.nodes[n].timed]
         places = [(n, self.pipeline.origin.locate((*step.path, step.name))) for n, step in steps]
-        return tuple(
-            f"{n if where is None else where}: :now is another time in each run; {_INSTEAD}" for n, where in places
-        )
+        return tuple(f"{n if where is None else where}: :now differs in every run; {_INSTEAD}" for n, where in places)
 
     def fingerprints(self) -> Mapping[str, Fingerprint]:
         """Return a hash of what each source, stage and output computes. No data is read.

@@ -100,7 +100,7 @@ def _split(name: str, stage: Stage, faults: list[Fault]) -> dict[str, Stage]:
             return {name: replace(stage, do=(*stage.do[:index], *rest))}
         for other in stage.do[index + 1 :]:
             if getattr(_operation(other), "late", "update") != "update":
-                what = f"the late rows of {step.name} are set aside in this stage already, and those of {other.name} would be too"
+                what = f"the late rows of {step.name} are handled in this stage already, and cannot be told from those of {other.name}"
                 faults.append(Fault(what, f"give {other.name} a stage of its own", (*other.path, other.name, "late")))
         rule = Step("late", freeze({**_about(operation, written), "action": operation.late}), (*step.path, step.name))
         # a query over all inputs does not say which of them it reads

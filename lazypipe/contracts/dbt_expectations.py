@@ -177,7 +177,7 @@ def _regex(test: Given, pattern: str) -> str:
     if (flags and found == pattern) or not sqltext.is_regex(found):
         raise SqlError(f"{pattern!r}{' with ' if flags else ''}{flags} is not a valid regular expression here")
     if "\\\\" in pattern:
-        test.note("backslashes are taken as they stand in the file: write one where a database needs two")
+        test.note("backslashes are taken literally: write one where a database needs two")
     return found
 
 

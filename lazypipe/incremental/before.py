@@ -29,6 +29,7 @@ __all__ = [
     "DELETES",
     "GONE",
     "Before",
+    "all_before",
     "consumed_before",
     "files_of_units",
     "known_before",
@@ -133,20 +134,20 @@ def own_commit(commit: Commit | None, name: str, output: Output) -> Commit | Non
 def consumed_before(outputs: Mapping[str, Output], source: str) -> tuple[ConsumedFile, ...]:
     """Return the files of a source that outputs were made of, as they were then."""
     found: dict[ConsumedFile, None] = {}
-    for before in _all_before(outputs, source):
+    for before in all_before(outputs, source):
         found |= dict.fromkeys(before.state.sources[source].files)
     return tuple(found)
 
 
 def units_before(outputs: Mapping[str, Output], source: str) -> frozenset[int]:
     """Return the units of a dataset, whose rows know theirs, that outputs were made of."""
-    found = (u for before in _all_before(outputs, source) for u in units_in(before.units.get(source, ())))
+    found = (u for before in all_before(outputs, source) for u in units_in(before.units.get(source, ())))
     return frozenset(found)
 
 
 def read_whole_before(outputs: Mapping[str, Output], source: str) -> frozenset[str]:
     """Return the files of a dataset that outputs read in whole, as the other side of a join, by the names they are consumed by."""
-    found = (before for before in _all_before(outputs, source) if source not in before.units)
+    found = (before for before in all_before(outputs, source) if source not in before.units)
     return frozenset(f.uri for before in found for f in before.state.sources[source].files)
 
 
@@ -167,12 +168,12 @@ def known_before(plan: CompiledPipeline, source: BoundSource) -> dict[str, Known
     """Return what outputs of the pipeline know of the event times in a source's files, by the names they are consumed by."""
     assert source.watermark is not None
     found: dict[str, Known] = {}
-    for before in _all_before(plan.outputs, source.name):
+    for before in all_before(plan.outputs, source.name):
         found |= known(source.watermark, before.state.sources[source.name], before.arrivals.get(source.name))
     return found
 
 
-def _all_before(outputs: Mapping[str, Output], source: str) -> list[Before]:
+def all_before(outputs: Mapping[str, Output], source: str) -> list[Before]:
     """Return what the last commits of outputs say that were made of a source."""
     found = []
     for name, output in [(n, o) for n, o in outputs.items() if o.format == "dataset"]:

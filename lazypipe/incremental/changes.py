@@ -164,7 +164,7 @@ class Changes:
         for kind, files in (("modified", self.modified), ("grown", [g.file for g in self.grown])):
             of = [self.common[f.uri] for f in files if f.uri in self.common]
             if of:
-                more[kind] += f" ({sum(c.groups for c in of):,} of {sum(c.of for c in of):,} row groups as they were)"
+                more[kind] += f" ({sum(c.groups for c in of):,} of {sum(c.of for c in of):,} row groups unchanged)"
         told = [f"{n:,} {k}{more.get(k, '')}" for k, n in counts.items() if n]
         if self.redelivered:
             told[0] += f" ({len(self.redelivered):,} re-delivered)"

@@ -242,7 +242,7 @@ def _comparing() -> Iterator[None]:
     except BaseException as error:  # Polars' panics are no exceptions of the common kind
         if not is_engine_error(error):
             raise
-        fix = "check that both can be read, by themselves and in whole"
+        fix = "check that each of them can be read completely"
         raise RunError(f"the tables cannot be compared: {first_line(error)}", fix=fix) from error
 
 

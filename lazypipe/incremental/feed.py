@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from lazypipe.incremental.remade import Remade
     from lazypipe.incremental.successors import Older
 
-__all__ = ["ANEW", "HOLDS", "KEYED", "WRITE", "decide", "keyed", "mode_of"]
+__all__ = ["ANEW", "HOLDS", "KEYED", "WRITE", "decide", "keyed", "mode_of", "older_of"]
 
 WRITE = "write"
 """Where in a commit's ``info`` stands the mode that the dataset is written with."""
@@ -47,10 +47,10 @@ def mode_of(commit: Commit) -> str:
     return said
 
 
-ANEW = "run once in full (--full), which recomputes it, or write to another place"
+ANEW = "run once in full (--full), which rebuilds it, or write to another place"
 """What to do where a dataset was written in another way."""
 
-HOLDS = "the definition changed, and holds for what is new"
+HOLDS = "the definition changed, and applies to new rows only"
 """What is said of rows that are there, and were made in another way."""
 
 KEYED = "keyed"
@@ -114,17 +114,34 @@ def _decided(plan: CompiledPipeline, segment: Segment, terms: Terms) -> Work:
     return replace(decision.work(), commit=commit, version=version, adds=True, older=older)
 
 
+def older_of(plan: CompiledPipeline, segment: Segment, terms: Terms, name: str) -> Snapshot | None:
+    """Return the version of a source or output that a run reads for an output that adds rows, instead of the last one; None if it reads that.
+
+    So it can be asked before all that the output reads is brought up to date.
+    """
+    assert segment.output is not None
+    output = plan.outputs[segment.output]
+    commit = Dataset(output.to, output.storage_options).latest()
+    before = Before.of(own_commit(commit, segment.output, output), plan.redact(output.to))
+    if before is None or name not in before.state.sources:
+        return None
+    found = _read(plan, segment, terms, before, [name]).older.get(name)
+    return None if found is None else found.then
+
+
 @dataclass(frozen=True)
 class _Read:
     """What an output to which rows are added has consumed, by the files that hold it now; ``tables`` are those that it has read.
 
-    ``older`` are versions of them that are read instead of the last ones; ``again`` those with rows that were added, and stand in other files now.
+    ``older`` are versions of them that are read instead of the last ones; ``again`` those with rows that were added, and stand in other files now,
+    of which those that were ``merged`` hold all of them.
     """
 
     before: Before | None
     tables: Mapping[str, Dataset] = NOTHING
     older: Mapping[str, Older] = NOTHING
     again: frozenset[str] = frozenset()
+    merged: frozenset[str] = frozenset()
 
 
 def _read(plan: CompiledPipeline, segment: Segment, terms: Terms, before: Before, names: Iterable[str]) -> _Read:
@@ -134,6 +151,7 @@ def _read(plan: CompiledPipeline, segment: Segment, terms: Terms, before: Before
     tables: dict[str, Dataset] = {}
     older: dict[str, Older] = {}
     again: set[str] = set()
+    merged: set[str] = set()
     for name in names:
         published = None if name in segment.nodes else table_of(plan, name, terms.tables)
         snapshot = terms.look(name) if published is None else Snapshot(())
@@ -143,9 +161,10 @@ def _read(plan: CompiledPipeline, segment: Segment, terms: Terms, before: Before
             dataset = dataset or _source_table(plan, name)  # beside files of an archive there is no place for a log
             assert dataset is not None
             tables[name] = dataset
-            before, then = succeeded(before, name, dataset, commit, plan.redact)
-            twice = not commit.tagged and before.knew_units(name) and not terms.full
-            before = before.forgetting(name) if twice else before
+            before, then, twice = succeeded(before, name, dataset, commit, plan.redact, full=terms.full)
+            merged |= {name} if twice else set()
+            if not commit.tagged and before.knew_units(name) and not terms.full:
+                before, twice = before.forgetting(name), True
         elif snapshot.table is not None:
             source = plan.nodes[name].source
             assert source is not None
@@ -153,7 +172,7 @@ def _read(plan: CompiledPipeline, segment: Segment, terms: Terms, before: Before
             before, then, twice = rewritten(before, name, snapshot.table, options, plan.redact, full=terms.full)
         older |= {name: then} if then is not None and not terms.full else {}
         again |= {name} if twice else set()
-    return _Read(before, tables, older, frozenset(again))
+    return _Read(before, tables, older, frozenset(again), frozenset(merged))
 
 
 def _source_table(plan: CompiledPipeline, name: str) -> Dataset | None:
@@ -188,9 +207,9 @@ def _refuse_other_key(name: str, output: Output, was: Mapping[str, Any], uri: st
         what = "output {!r} has key: [{}], and the dataset was written with key: [{}]".format(name, *keys)
         raise StorageError(what, uri=uri, fix=ANEW)
     if was != now:
-        runs, own = "the times of the runs that found them", "times of their own"
+        runs, own = "the times of their runs", "event_time"
         has, had = (own, runs) if now["dated"] else (runs, own)
-        what = f"versions of output {name!r} have {has}, and those that are there have {had}"
+        what = f"versions of output {name!r} are dated by {has}, and the existing ones by {had}"
         fix = f"{'remove' if now['dated'] else 'say'} event_time, or write to another place"
         raise StorageError(what, uri=uri, fix=fix if now["dated"] else f"{fix}, or run once in full (--full)")
 
@@ -207,7 +226,7 @@ class _Feed(Decision):
             self.refuse_loss()
         elif before is None and self.commit is not None and adds_to(output) and output.mode != "delete":
             what = "the last version does not record what it was made from, so new input cannot be told from old"
-            raise self._refused(what, "run once in full (--full), which recomputes it")
+            raise self._refused(what, "run once in full (--full), which rebuilds it")
         generation = before.generation if before is not None else self.run
         if self.strategy.kind != "units" or anew or before is None:
             return self._everything(fixed, driving, generation, anew=anew)
@@ -246,17 +265,17 @@ class _Feed(Decision):
         """Return the work where all rows are made, or none if nothing at all has changed."""
         before, leaves, news = self.before, (*fixed, *driving), list[str]()
         if anew:
-            why = "made anew, as asked for"
+            why = "full rebuild requested"
         elif before is None:
             why = "nothing was committed yet" if self.commit is None else "nothing was consumed yet"
         elif self.terms.full and self._output.mode != "delete":
-            why = "all of it is read, as asked for"
+            why = "full read requested"
         elif changed := self.after.changed():
             why = changed
         elif news := [str(leaf) for leaf in leaves if leaf.is_news]:
             why = "; ".join(news)
         elif self._output.mode == "snapshot":
-            why = "each run is kept"
+            why = "a snapshot of every run is kept"
         elif self.terms.judge_again and self._clock_moves_rows:
             why = CLOCK
         elif went_on := self._went_on():
@@ -310,27 +329,26 @@ class _Feed(Decision):
     def refuse_loss(self) -> None:
         """Raise where what is there could not be made again from what can be read now."""
         assert self.commit is not None
-        elsewhere = "or write to another place"
+        was, now = mode_of(self.commit), self._output
+        same = was == now.mode and self.commit.info.get(KEYED, keyed(now)) == keyed(now)
+        instead = "run without --full" if same else "go back to the mode, key and event_time that it was written with"
+        instead += ", or write to another place"
         if self.commit.info.get(DELETES):
             feeds = ", ".join(map(repr, self.commit.info[DELETES]))
-            what = f"it cannot be recomputed: when {feeds} removed which keys is no longer known"
-            raise self._refused(what, f"let the next run go on from what is there, {elsewhere}")
-        if mode_of(self.commit) == "scd2" and not self.commit.info[KEYED]["dated"]:
-            what = "it cannot be recomputed: versions have the times of the runs that found them"
-            raise self._refused(what, f"let the next run go on from what is there, {elsewhere}")
-        if mode_of(self.commit) == "snapshot":
-            what = "it cannot be recomputed: the rows of earlier snapshots are no longer known"
-            raise self._refused(what, "write to another place")
-        if self.before is None or mode_of(self.commit) == "replace":
+            what = f"it cannot be rebuilt: which keys {feeds} removed, and when, is no longer known"
+            raise self._refused(what, instead)
+        if was == "scd2" and not self.commit.info[KEYED]["dated"]:
+            raise self._refused("it cannot be rebuilt: its versions are dated by the times of their runs", instead)
+        if was == "snapshot":
+            raise self._refused("it cannot be rebuilt: the rows of earlier snapshots are no longer known", instead)
+        if self.before is None or was == "replace":
             return
         leaves = [self.leaves.leaf(n) for n in (*self.strategy.fixed, *self.strategy.driving)]
         gone = [uri for leaf in leaves for uri in self._lost(leaf)]
         if gone:
             are = "a file that it was made of is" if len(gone) == 1 else f"{len(gone):,} files that it was made of are"
-            what = f"recomputing it would lose rows: {are} gone, such as {gone[0]}"
-            raise self._refused(
-                what, f"bring back what is gone, let the next run go on from what is there, {elsewhere}"
-            )
+            what = f"rebuilding it would lose rows: {are} gone, such as {gone[0]}"
+            raise self._refused(what, f"restore {'it' if len(gone) == 1 else 'them'}, {instead}")
 
     def _remade(self, driving: list[Leaf], new: Mapping[str, Mapping[str, int]]) -> dict[str, Remade]:
         """Say what of tables was made anew in the place of rows that were added; raises where these would come again."""
@@ -344,7 +362,7 @@ class _Feed(Decision):
             if of.units and said != "reprocess" and (said != "ignore" or of.unknown):
                 such = f", such as those of {of.files[0]}" if of.files else ""
                 what = f"rows of {leaf.name!r} were recomputed, and would be added a second time{such}"
-                fix = "run once in full (--full), which recomputes it, or use mode: upsert"
+                fix = "run once in full (--full), which rebuilds it, or use mode: upsert"
                 raise self._refused(self.plan.redact(what), fix)
             found[leaf.name] = of if said == "ignore" else replace(of, units=frozenset())
         return found
@@ -376,29 +394,38 @@ class _Feed(Decision):
             found, source = leaf.changes, self.plan.pipeline.sources.get(leaf.name)
             assert found is not None
             said = None if source is None else source.on_modified
-            if said is not None and not (leaf.name in self.read.again and said == "fail"):
-                continue
-            what, fix = "", ""
+            what = ""
             grown = [g.file.uri for g in found.grown if g.file.uri not in leaf.tails]
             within = [f.uri for f in (*found.modified, *found.added) if f.uri in found.lengthened]
-            if grown or within:
+            rewritten = (*found.modified, *found.truncated)
+            fix = "say at the source on_modified: reprocess to add all of its rows again"
+            full = "run once in full (--full), which rebuilds it, or "
+            if self._comes_again(leaf):
+                # which of a table's new files hold rows that were added is not known, so there is nothing to ignore
+                if said != "reprocess":
+                    what = f"rows of {leaf.name!r} were rewritten, and would be added a second time"
+                instead = "read a feed of its changes instead, write to another place, or "
+                fix = f"{full if leaf.name in self.read.merged else instead}{fix}"
+            elif said is not None:
+                continue
+            elif grown or within:
                 what = f"{(grown or within)[0]} has grown, and the rows added before would be added a second time"
                 what += "" if grown else ": what was read of it does not end with a row, or was not hashed"
-            elif (leaf.name in self.read.again and found.added) or (
-                leaf.snapshot.commit is not None
-                and not leaf.tagged
-                and (found.removed or found.ignored)
-                and found.added
-            ):
-                what = f"rows of {leaf.name!r} were written again, and would be added a second time"
-            elif rewritten := (*found.modified, *found.truncated):
+                fix = f"{full}{fix}, or ignore to add none"
+            elif rewritten:
                 what = f"{rewritten[0].uri} was rewritten, and its rows added before would be added a second time"
                 fix = "say at the source on_modified: reprocess to add all of its rows, or ignore to add none, or use mode: upsert"
             if what:
-                fix = fix or (
-                    "use mode: upsert, have new rows delivered as new files, or say on_modified: reprocess at the source to add them"
-                )
                 raise self._refused(self.plan.redact(what), fix)
+
+    def _comes_again(self, leaf: Leaf) -> bool:
+        """Whether a table has other files in the place of some that were consumed, with rows of these."""
+        found = leaf.changes
+        assert found is not None
+        if not found.added:
+            return False
+        lost = leaf.snapshot.commit is not None and not leaf.tagged and (found.removed or found.ignored)
+        return bool(lost) or leaf.name in self.read.again
 
 
 def _without(new: dict[str, dict[str, int]], remade: Mapping[str, Remade]) -> dict[str, dict[str, int]]:

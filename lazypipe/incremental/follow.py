@@ -37,7 +37,7 @@ from lazypipe.storage.datasets.units import Units
 
 __all__ = ["Decision", "decide_followed"]
 
-CLOCK = "rules about the clock are judged again"
+CLOCK = "rules that use the current time are checked again"
 
 
 def decide_followed(plan: CompiledPipeline, segment: Segment, terms: Terms, commit: Commit | None = None) -> Work:
@@ -108,7 +108,7 @@ class Decision:
         near = [leaf for leaf in changed if leaf.name in beside]
         turned = [leaf for leaf in changed if leaf.name not in beside and leaf.name not in loose]
         news = [str(leaf) for leaf in changed if leaf.name in loose]
-        news += [f"{n.name}: made anew" for n in driving if n.changes is not None and self.numbering.is_remade(n)]
+        news += [f"{n.name}: rebuilt" for n in driving if n.changes is not None and self.numbering.is_remade(n)]
         touched, why = Touched(), self._why_all({leaf.name for leaf in (*fixed, *driving)}, news)
         if not why and self.terms.judge_again and self._clock_makes_anew([*driving, *turned, *near]):
             why = CLOCK
@@ -128,13 +128,13 @@ class Decision:
         before = self.before
         if before is None:
             if self.terms.full:
-                return "made anew, as asked for"
-            committed = "the last version does not say what it is made of"
+                return "full rebuild requested"
+            committed = "the last version does not record what it was made from"
             return "nothing was committed yet" if self.commit is None else committed
         if changed := self.after.changed():
             return changed
         if before.layout != self.after.layout():
-            return "the definition changed: partitions, rules ahead of it, or rows that these put aside"
+            return "the definition changed: partitioning, upstream rules, or the rows that these quarantine"
         if self._is_renamed(before, leaves):
             what = "sources or stages were renamed, and what was read and counted is recorded under their names"
             return f"the definition changed: {what}"
@@ -209,7 +209,7 @@ class Decision:
         return self.numbering.renewed(self.numbering.units(driving, keep=True, anew=False), touched.units)
 
     def _reach(self, changed: list[Leaf], fixed: list[Leaf], driving: list[Leaf]) -> bool:
-        """Find the files and units whose rows are reached by what changed beside them; whether that can be told."""
+        """Find the files and units whose rows are affected by changes beside them; whether that can be told."""
         if not changed:
             return True
         assert self.before is not None
@@ -290,7 +290,7 @@ class Decision:
     ) -> Work | None:
         """Return the work where rows of groups are to be read again, and some cannot be; None if all can."""
         kept = self._unreadable(driving, units) if self.strategy.kind == "parts" else ""
-        why = f"{said}; rows of {kept} are to be read again, and are no longer there as they were"
+        why = f"{said}; rows of {kept} must be read again, but their files changed or are gone"
         return self._all(why, fixed, driving, self.run, keep=False) if kept else None
 
     def _went_on(self) -> str:
@@ -387,7 +387,7 @@ class Decision:
         ignored = {leaf.name: len(leaf.changes.ignored) for leaf in leaves if leaf.changes and leaf.changes.ignored}
         said = [leaf.snapshot.awaited for leaf in leaves if leaf.snapshot.awaited and leaf.snapshot.awaited not in why]
         said += [
-            f"{n}: what {k:,} ignored file{'s' * (k > 1)} held is not kept, as all is made anew"
+            f"{n}: rows of {k:,} ignored file{'s' * (k > 1)} are not kept, because everything is rebuilt"
             for n, k in ignored.items()
         ]
         left = {leaf.name: len(leaf.left) for leaf in driving if leaf.left}
@@ -428,9 +428,9 @@ class Decision:
             which = (
                 "a file that it was made of was" if len(lost) == 1 else f"{len(lost):,} files that it was made of were"
             )
-            what = f"recomputing it would lose rows: {which} not written {written}, such as {lost[0]}"
+            what = f"rebuilding it would lose rows: {which} not written {written}, such as {lost[0]}"
             if not self.terms.full:
-                return Work("wait", f"waiting for a run that takes all: {what}")
+                return Work("wait", f"waiting for a run without since and until: {what}")
             fix = "leave out full, or since and until"
             raise StorageError(f"output {name!r}: {what}", uri=redact(output.to), fix=fix)
         if all(leaf.outside and not leaf.snapshot.files for leaf in driving):
@@ -446,7 +446,7 @@ class Decision:
                 continue
             name = self.segment.output or self.segment.node
             which = "a file that is" if len(gone) == 1 else f"{len(gone):,} files that are"
-            what = f"recomputing it would lose the rows of {which} gone, such as {self.plan.redact(gone[0])} ({why})"
+            what = f"rebuilding it would lose the rows of {which} gone, such as {self.plan.redact(gone[0])} ({why})"
             fix = "put back what is gone, run it in full, or say on_removed: delete"
             raise StorageError(f"output {name!r}: {what}", fix=fix)
 

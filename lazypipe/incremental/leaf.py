@@ -31,7 +31,7 @@ class Leaf:
     ``found`` is what has changed, ``changes`` what of that is acted upon. ``consume`` gives what an output that is made anew has
     consumed; what is ignored is not in it, since its rows are not kept then. ``left`` is what this run does not take of it: files,
     which are no longer in ``snapshot``, or units of a dataset whose rows know theirs. ``rejudged`` are files that are as they
-    were, and whose rows came under another watermark, because of others; ``reached`` those with rows that rows of another source reach
+    were, and whose rows came under a different watermark, because of others; ``reached`` those with rows that rows of another source reach
     which came or went. ``tails`` are those that begin as they did, and where the parts begin that are read of them. ``outside`` are files that are not taken because they were not ``written`` when they had to be.
     """
 
@@ -107,9 +107,9 @@ class Leaf:
         return not self.snapshot.files and not self.held
 
     def __str__(self) -> str:
-        told = "never read before" if self.changes is None else str(self.changes)
-        judged = f"{len(self.rejudged):,} under another watermark" if self.rejudged else ""
-        reached = f"{len(self.reached):,} reached by what changed" if self.reached else ""
+        told = "not read before" if self.changes is None else str(self.changes)
+        judged = f"{len(self.rejudged):,} under a different watermark" if self.rejudged else ""
+        reached = f"{len(self.reached):,} affected by changes" if self.reached else ""
         more = filter(None, [judged, reached, self.snapshot.awaited, self.told_outside, left_for_later(len(self.left))])
         return ", ".join([f"{self.name}: {told}", *more])
 

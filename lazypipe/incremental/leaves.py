@@ -171,7 +171,7 @@ class Leaves:
     # what has changed
 
     def _rejudged(self, name: str, snapshot: Snapshot, before: Consumed, changes: Changes) -> frozenset[str]:
-        """Return the files that are as they were, and whose rows came under another watermark."""
+        """Return the files that are as they were, and whose rows came under a different watermark."""
         assert self.before is not None
         if self.added:  # rows came under the watermark of the time they were added at
             return frozenset()

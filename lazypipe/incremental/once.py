@@ -5,20 +5,23 @@ How much is read is said by what these outputs need. What its gates count and pu
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import replace
 from itertools import groupby
 from typing import Literal
 
 from lazypipe.compile.compiled import CompiledPipeline
 from lazypipe.compile.segments import Segment
-from lazypipe.incremental.before import Before, consumed_before
+from lazypipe.compile.sources.source import Snapshot
+from lazypipe.incremental.before import Before, all_before, consumed_before
 from lazypipe.incremental.bound import UNBOUND
 from lazypipe.incremental.follow import Decision
 from lazypipe.incremental.leaf import Leaf
 from lazypipe.incremental.leaves import Leaves
 from lazypipe.incremental.parts import cut_up
-from lazypipe.incremental.terms import Terms
+from lazypipe.incremental.state import ConsumedFile
+from lazypipe.incremental.successors import Older, rewritten, succeeded
+from lazypipe.incremental.terms import Terms, table_of
 from lazypipe.incremental.touched import Touched, followed
 from lazypipe.incremental.work import Work
 from lazypipe.spec.model import NOTHING, Output
@@ -36,6 +39,7 @@ def decide_shared(
     state: Dataset | None,
     needs: Mapping[str, Units] | None,
     anew: Container[str],
+    older: Mapping[str, Snapshot] = NOTHING,
 ) -> Work:
     """Say what a run reads of a source or stage whose rows several outputs need, and which are kept for that run only.
 
@@ -49,12 +53,15 @@ def decide_shared(
         What the outputs need of each source; None for all of it.
     anew
         The outputs that keep nothing of what they were made of before.
+    older
+        The versions of tables that are read instead of their last ones.
     """
     commit = None if state is None else state.latest()
     before = Before.of(commit, plan.redact("" if state is None else state.uri))
     strategy = plan.inner[segment.node]
     terms = replace(terms, full=False, bound=UNBOUND, judge_again=True, now=None)
-    decision = _Once(Leaves(plan, segment, before, terms), strategy, commit)
+    then = {name: Older(snapshot, frozenset()) for name, snapshot in older.items()}
+    decision = _Once(Leaves(plan, segment, before, terms, older=then), strategy, commit)
     decision.beside = state
     stays = {n: o for n, o in plan.outputs.items() if n not in anew}
     work = decision.work_of(needs, stays, judged=state is not None)
@@ -62,7 +69,7 @@ def decide_shared(
     version = 0 if commit is None else commit.version
     wanted = {side for of in plan.strategies.values() for side in of.sides}
     sides = tuple(s for s in strategy.sides if s in wanted or s in work.keeping)
-    return replace(work, commit=commit, version=version, sides=sides)
+    return replace(work, commit=commit, version=version, sides=sides, older=older)
 
 
 class _Once(Decision):
@@ -107,11 +114,38 @@ class _Once(Decision):
         new, name = leaf.snapshot.files if anew else [c.file for c in leaf.came], self.plan.redact
         came = {f.uri for f in new}.difference(read_key(key)[0] for key in needs.files)
         if came:
-            made_of = {(f.uri, f.size, f.stamp) for f in consumed_before(stays, leaf.name)}
+            # data files of a table are never written twice
+            told = leaf.snapshot.version is None
+            made_of = {(f.uri, f.size, f.stamp) if told else f.uri for f in self._consumed(leaf, stays)}
             files = (f for f in leaf.snapshot.files if f.uri in came)
-            rest = [f for f in files if (name(f.uri), f.size, f.stamp) not in made_of]
+            rest = [f for f in files if ((name(f.uri), f.size, f.stamp) if told else name(f.uri)) not in made_of]
             return self.leaves.without(leaf, rest) if rest else leaf
         return leaf
+
+    def _consumed(self, leaf: Leaf, outputs: Mapping[str, Output]) -> Iterable[ConsumedFile]:
+        """Return the files of a source that outputs were made of; of a table those that hold their rows now."""
+        if leaf.snapshot.version is None:
+            return consumed_before(outputs, leaf.name)
+        found = (self._as_it_is(before, leaf) for before in all_before(outputs, leaf.name))
+        return [f for before in found for f in before.state.sources[leaf.name].files]
+
+    def _as_it_is(self, before: Before, leaf: Leaf) -> Before:
+        """Return what was consumed of a table by the files that hold it now."""
+        name, commit, table, redact = leaf.name, leaf.snapshot.commit, leaf.snapshot.table, self.plan.redact
+        if name not in before.units:  # read in whole
+            return before
+        source = self.plan.nodes[name].source
+        if commit is not None:
+            published = None if name in self.segment.nodes else table_of(self.plan, name, self.terms.tables)
+            if published is not None:
+                dataset = published[0]
+            else:
+                assert source is not None
+                dataset = Dataset(source.patterns[0], source.reader.storage_options)
+            return succeeded(before, name, dataset, commit, redact, full=True).before
+        assert source is not None
+        assert table is not None
+        return rewritten(before, name, table, source.reader.storage_options, redact, full=True).before
 
     def _follows(self, fixed: list[Leaf], driving: list[Leaf]) -> bool:
         """Whether rows that were judged before would be judged in the same way now."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from lazypipe.compile.compiled import CompiledPipeline
@@ -10,6 +11,8 @@ from lazypipe.compile.graph import build
 from lazypipe.compile.late import LATE
 from lazypipe.compile.segments import Segment, made_of
 from lazypipe.compile.sources.source import BoundSource, Snapshot
+from lazypipe.errors import LazypipeError
+from lazypipe.incremental.agreeing import Agreeing
 from lazypipe.incremental.before import CONSUMED, own_commit
 from lazypipe.incremental.bound import UNBOUND, Bound
 from lazypipe.incremental.feed import decide
@@ -85,12 +88,14 @@ class _Preview:
         self.busy: dict[str, str] = {}
         self.waiting: dict[str, str] = {}
         self.ahead = ahead
+        self.needed: set[str] = set()
+        self.agreeing = Agreeing(plan, self.look, self.older)
 
     def steps(self) -> list[dict[str, Any]]:
         outputs = self.plan.outputs
         asked = (o.stage for n, o in outputs.items() if n in (self.plan.asked or outputs))
-        needed = made_of(self.plan.segments, asked)
-        segments = [s for s in self.plan.segments if s.node in needed]
+        self.needed = made_of(self.plan.segments, asked)
+        segments = [s for s in self.plan.segments if s.node in self.needed]
         works = {s.name: self.work(s) for s in segments if s.output is not None}
         found = []
         for segment in segments:
@@ -126,7 +131,7 @@ class _Preview:
 
         needs, anew = (None, frozenset[str]()) if self.terms.full else needs_of(self.plan, segment, work_of)
         state = state_of(self.plan, segment)
-        return decide_shared(self.plan, segment, self.terms, state, needs, anew)
+        return decide_shared(self.plan, segment, self.terms, state, needs, anew, self.agreeing.of(segment))
 
     def look(self, name: str) -> Snapshot:
         if name not in self.snapshots:
@@ -147,14 +152,23 @@ class _Preview:
         if others or (waits and (not self.terms.full or any(map(self._unwritten, waits)))):
             self.busy[segment.node] = segment.name
             on = ", ".join([*(self.busy.get(n, n) for n in waits), *others])
-            return Work("all", f"depends on what {on} becomes in this run")
+            return Work("all", f"depends on what {on} writes in this run")
         found = decide(self.plan, segment, self.terms)
+        found = self.agreeing.waits(segment, found) or found
         if found.kind == "wait":
             self.waiting[segment.node] = found.why
         elif found.kind not in ("none", "judge", "state"):
             self.busy[segment.node] = segment.name
             self.busy |= dict.fromkeys(self._removed_from(segment), segment.name)
         return found
+
+    def older(self, segment: Segment, name: str) -> Snapshot | None:
+        """Return the version of a source or output that an output would read instead of the last one; None if it reads that."""
+        if self.terms.full or segment.node not in self.needed:
+            return None
+        with suppress(LazypipeError):  # told when its turn comes
+            return decide(self.plan, segment, self.terms).older.get(name)
+        return None
 
     def _removed_from(self, segment: Segment) -> list[str]:
         """Return the stages whose outputs a segment removes keys from."""
@@ -198,12 +212,12 @@ class _Preview:
         said |= _incomplete(commit)
         if work.reread and work.kind == "units":
             again = ", ".join(after if name.startswith("__lazypipe") else name for name, after in work.groups)
-            closing = ", or of those that event time reaches," if self.plan.strategies[segment.output].closing else ""
-            said["why"] = f"{work.why}; files that hold rows with the same {again}{closing} are read again"
+            closing = ", or of groups that event time reaches," if self.plan.strategies[segment.output].closing else ""
+            said["why"] = f"{work.why}; files with rows of the same {again}{closing} are read again"
         version = commit.version if commit else 0
         if work.kind in ("none", "wait"):
             return {**said, "writes": f"nothing: {target} stays at version {version}"}
-        same = ", its data as it is" if work.kind in ("judge", "state") else ""
+        same = ", with the same data" if work.kind in ("judge", "state") else ""
         return {**said, "writes": f"{target} version {version + 1}{same}"}
 
     def said(self, segment: Segment, work: Work) -> dict[str, Any]:
@@ -212,7 +226,7 @@ class _Preview:
         for name in segment.nodes if work.kind not in ("none", "wait", "judge", "state") else ():
             if nodes[name].source is None or name in self.ahead:
                 continue
-            snapshot, units = self.look(name), work.units.get(name)
+            snapshot, units = work.older.get(name) or self.look(name), work.units.get(name)
             files = snapshot.chosen(units)
             sizes = [f.length for f in files]
             total = None if None in sizes else sum(s for s in sizes if s is not None)

@@ -103,7 +103,7 @@ def moved(
     if not states(plan.nodes, segment.node):
         return ""
     if COMPLETE not in commit.info:
-        return "how far event time is was not said yet"
+        return "the progress of event time was not recorded yet"
     closing = [n for n in segment.nodes if closes(plan.nodes[n]) is not None]
     why = passed(plan, [*closing, segment.node], said, look, now, tables)
     closed = closes(plan.nodes[segment.node])

@@ -54,7 +54,7 @@ class Moved:
     def of(cls, leaf: Leaf, known: Collection[str]) -> Moved:
         """Return it of what there is now.
 
-        Files whose rows came under another watermark went and came. Of a dataset whose rows know their units, these are held against
+        Files whose rows came under a different watermark went and came. Of a dataset whose rows know their units, these are held against
         those that are ``known`` by their names: its data files are written anew for other reasons too.
         """
         there = parts(leaf.snapshot)
@@ -111,7 +111,7 @@ class Reaching:
         stay: Mapping[str, Units],
         extents: Mapping[str, Mapping[str, Extent]],
     ) -> frozenset[int] | None:
-        """Return the numbers of what has rows that are reached by what changed; None if that cannot be told.
+        """Return the numbers of what has rows that are affected by changes; None if that cannot be told.
 
         Parameters
         ----------

@@ -38,13 +38,24 @@ class Older(NamedTuple):
 _Known = dict[str, tuple[ConsumedFile, Listed]]
 
 
+class Rewritten(NamedTuple):
+    """What was consumed of a table, by the files that hold it now.
+
+    And what is read if not its latest version, and whether rows that were consumed would come ``again``.
+    """
+
+    before: Before
+    older: Older | None
+    again: bool
+
+
 def succeeded(
-    before: Before, name: str, dataset: Dataset, latest: Commit, redact: Redactor
-) -> tuple[Before, Older | None]:
+    before: Before, name: str, dataset: Dataset, latest: Commit, redact: Redactor, *, full: bool = False
+) -> Rewritten:
     """Return what was consumed of a table with successors in the place of files, and what is read if not its latest version.
 
     Where a rewrite has put files that were consumed together with others that were not, the version before it is read, and what
-    came since is for the next run.
+    came since is for the next run. Rows would come again if that version is gone. With ``full`` no older version is read: all rows are.
 
     Parameters
     ----------
@@ -55,8 +66,8 @@ def succeeded(
     """
     consumed = before.state.sources[name]
     if latest.tagged or before.knew_units(name) or consumed.kind != "dataset" or consumed.version is None:
-        return before, None
-    walk = _Walk(dataset, latest, redact)
+        return Rewritten(before, None, again=False)
+    walk = _Walk(dataset, latest, redact, full=full)
     known: _Known = {f.uri: (f, unit) for f, unit in zip(consumed.files, before.units[name], strict=True)}
     version = walk.follow(known, consumed.version)
     files, units = tuple(f for f, _ in known.values()), [unit for _, unit in known.values()]
@@ -64,23 +75,16 @@ def succeeded(
         state = replace(before.state, sources={**before.state.sources, name: replace(consumed, files=files)})
         before = replace(before, state=state, units={**before.units, name: units})
     if version is None:
-        return before, None
-    commit = dataset.log.read(version)
+        return Rewritten(before, None, again=False)
+    try:
+        commit = dataset.log.read(version)
+    except StorageError:
+        return Rewritten(before, None, again=True)
     then: _Known = {f.uri: (f, 0) for f in walk.files(commit, (f.path for f in commit.files))}
     walk.follow(then, version)
     there = (uris.join(dataset.uri, f.path) for f in latest.files)
-    return before, Older(Snapshot(dataset.files(commit), commit), frozenset(u for u in there if redact(u) not in then))
-
-
-class Rewritten(NamedTuple):
-    """What was consumed of a Delta table, by the files that hold it now.
-
-    And what is read if not its latest version, and whether rows that were consumed would come ``again``.
-    """
-
-    before: Before
-    older: Older | None
-    again: bool
+    older = Older(Snapshot(dataset.files(commit), commit), frozenset(u for u in there if redact(u) not in then))
+    return Rewritten(before, older, again=False)
 
 
 def rewritten(
@@ -109,7 +113,7 @@ def rewritten(
         if full:
             return Rewritten(before, None, again=False)
         what = f"{name!r} was read by its own log of commits before, and is read as a Delta table now, so new rows cannot be told from old"
-        fix = "run once in full (--full), which recomputes the output, or remove format: delta at the source"
+        fix = "run once in full (--full), which rebuilds the output, or remove format: delta at the source"
         raise StorageError(what, uri=redact(table.uri), fix=fix)
     known: _Known = {f.uri: (f, unit) for f, unit in zip(consumed.files, before.units[name], strict=True)}
     done = None if consumed.version is None else rewrites(table, storage_options, consumed.version)
@@ -150,17 +154,18 @@ def _before(version: int, table: LakeTable, storage_options: Mapping[str, Any]) 
 
 @dataclass(frozen=True)
 class _Walk:
-    """The versions of a table from some on, up to its latest."""
+    """The versions of a table from some on, up to its latest; in ``full`` a file that holds rows of one that was known is known."""
 
     dataset: Dataset
     latest: Commit
     redact: Redactor
+    full: bool
 
     def follow(self, known: _Known, since: int) -> int | None:
         """Put successors in the place of known files; return the version up to which that goes, if not up to the latest."""
         for version in range(since + 1, self.latest.version + 1):
             tasks = [*self._tasks(version)]
-            if any(0 < sum(f.uri in known for f in old) < len(old) for old, _ in tasks):
+            if not self.full and any(0 < sum(f.uri in known for f in old) < len(old) for old, _ in tasks):
                 return version - 1
             for old, new in tasks:
                 units = [known.pop(f.uri)[1] for f in old if f.uri in known]

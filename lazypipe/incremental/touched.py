@@ -65,7 +65,7 @@ class Touching:
             if side.key not in self.before.digests or (
                 side in self.strategy.sides and side.key not in self.before.keys
             ):
-                return Touched(f"{news}; the keys of {side.match.other} were not kept")
+                return Touched(f"{news}; the keys of {side.match.other} were not stored")
             try:
                 now = digests[side] = self.digests.of(side)
                 hashes = differing(self._kept(self.before.digests[side.key], DIGESTS), now)
@@ -76,17 +76,17 @@ class Touching:
             except (Exception, pl.exceptions.PanicException):  # whoever reads it in whole will say what is wrong
                 return Touched(f"{news}; the keys of {side.match.other} cannot be compared")
             if side.match.unique and has_repeats(now):
-                return Touched(f"{news}; keys of {side.match.other} repeat")
+                return Touched(f"{news}; keys of {side.match.other} are not unique")
             changed[side] = len(hashes)
         reused = self.numbering.units(driving, keep=True, anew=False) if turned else {}
         there = frozenset(u for of in reused.values() for u in of.values())
         again = there & {u for of in units.values() for u in of}
         said = tuple(self._said(leaf, driving, changed, units, there) for leaf in turned)
         if 2 * len(again) > len(there):
-            return Touched(f"{'; '.join(said)}, which are most: all are made anew")
+            return Touched(f"{'; '.join(said)}, more than half: everything is rebuilt")
         readable = self.numbering.readable(driving, reused) if again else {}
         if not again <= {u for of in readable.values() for u in of.here}:
-            return Touched(f"{'; '.join(said)}, of which some cannot be read again by themselves")
+            return Touched(f"{'; '.join(said)}, some of which cannot be read again one by one")
         return Touched("", said, again, digests, groups)
 
     def keeping(self, work: Work, fixed: Sequence[Leaf], touched: Touched) -> Work:
@@ -111,9 +111,9 @@ class Touching:
         if any(s in units for s in of):
             among.append(f"{len(met):,} of {len(there):,} files of {', '.join(n.name for n in driving)}")
         if leaf.name in self.strategy.behind:
-            among.append("what is made of the figures")
+            among.append("everything computed from the partial aggregates")
         elif any(s not in units for s in of):
-            among.append("groups that hold them")
+            among.append("groups that use them")
         return f"{leaf}{told}: {', and '.join(among)}"
 
     def _holding(self, side: Side, hashes: pl.Series) -> frozenset[int]:

@@ -218,7 +218,7 @@ def _misfit(source: BoundSource, part: Snapshot) -> SourceError | None:
     if found is None:
         return None
     name, dtype, count, text, bad = found
-    cells = "1 cell that is" if count == 1 else f"{count:,} cells that are"
+    cells = "1 value that is" if count == 1 else f"{count:,} values that are"
     fix = "fix the file, or say on_type_change: discard_row or discard_column"
     point = "," if source.reader.marks.decimal_comma else r"\."
     if isinstance(dtype, pl.Decimal) and re.fullmatch(rf"\s*[+-]?\d*{point}\d+", text):
@@ -230,5 +230,5 @@ def _misfit(source: BoundSource, part: Snapshot) -> SourceError | None:
     line = line_where(files[0], source.reader, source.inside(files[0]), bad) if source.is_text else None
     where = "" if line is None else f" (line {line})"
     cell = MASKED if source.reader.masked else repr(text)
-    what = f"column {name!r} has {cells} no {dtype_name(dtype)}, such as {cell}{where}"
+    what = f"column {name!r} has {cells} not a valid {dtype_name(dtype)}, such as {cell}{where}"
     return SourceError(what, uri=files[0].uri, fix=fix)

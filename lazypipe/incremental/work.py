@@ -45,7 +45,7 @@ class Work:
 
     With ``adds``, the rows of what is read are put together with those that are there, as the output's mode says; with ``anew``,
     what is there is left out of that. With ``wait`` nothing is done yet: there is work, and what it needs of a source is not whole. With ``judge`` no
-    row changes, and the gate's rules about the clock are judged again; with ``state`` none does, and the commit says how far event time is by now.
+    row changes, and the gate's rules that use the current time are checked again; with ``state`` none does, and the commit says how far event time is by now.
     ``against`` says what in the definition stands against reading less than all of what changed.
     """
 

@@ -280,7 +280,7 @@ def refuse_unseen(keep_results: str | None, emit: str) -> None:
 def refuse_outside(late: str, emit: str, scope: Scope, keep_results: str | None = None) -> None:
     """Raise Fault for what a pipeline makes stages and steps of before windows are lowered."""
     if late != "update":
-        what = "late rows can be set aside only in a pipeline, and this is not one"
+        what = "late rows can be quarantined or dropped only in a pipeline, and this is not one"
         raise scope.fault(what, "write late: update, and check the rule late", "late")
     if emit == "on_close":
         raise scope.fault("windows close only in a pipeline, and this is not one", "remove emit", "emit")

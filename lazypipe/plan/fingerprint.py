@@ -95,7 +95,7 @@ class Fingerprint:
             order = written["order"]
             return cls(str(written["rows"]), columns, None if order is None else str(order), str(written["gate"]))
         except (KeyError, TypeError, AttributeError) as error:
-            raise LazypipeError(f"this is no fingerprint: {written!r}") from error
+            raise LazypipeError(f"this is not a fingerprint: {written!r}") from error
 
 
 @dataclass(frozen=True)

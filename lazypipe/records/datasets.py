@@ -135,7 +135,7 @@ class Datasets:
             node = self.plan.nodes[name]
             facets = {
                 "schema": schema_facet(quarantine_schema(node.schema, raw=bool(node.raw)), {}),
-                **self._known(name, f"Rows that the gate of {name} put aside.", None),
+                **self._known(name, f"Rows that the gate of {name} quarantined.", None),
                 **self._lineage_facet(place.name),
             }
             made = _named(self._uris[place.name][0], "dataset", facets)

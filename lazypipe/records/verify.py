@@ -345,7 +345,7 @@ def _rewrites(uri: str, entries: Iterable[Entry]) -> Iterator[Finding]:
         except StorageError:
             continue  # told already
         if commit.mode == REWRITE and commit.run not in known:
-            what = f"version {version} was written anew by {commit.run!r}, outside of any run, with the rows of version {commit.rows_of}"
+            what = f"version {version} was rewritten by {commit.run!r}, outside of any run, with the rows of version {commit.rows_of}"
             yield Finding(None, f"{log.uri}/{version:020}.json", what)
         elif commit.brings_back is not None and commit.run not in known:
             what = f"version {version} was made by {commit.run!r}, outside of any run, of version {commit.brings_back}, which it brings back"

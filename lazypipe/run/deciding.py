@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 
 from lazypipe.compile.segments import Segment, made_of
+from lazypipe.compile.sources.source import Snapshot
 from lazypipe.errors import CommitConflict, LazypipeError
+from lazypipe.incremental.agreeing import Agreeing
 from lazypipe.incremental.before import CONSUMED
-from lazypipe.incremental.feed import decide
+from lazypipe.incremental.feed import decide, older_of
 from lazypipe.incremental.once import decide_shared
 from lazypipe.incremental.shared import needs_of, state_of
 from lazypipe.incremental.stamps import nanoseconds
@@ -48,8 +51,26 @@ class Deciding:
         """Say what is to be done for an output."""
         work = decide(self.run.plan, segment, self._terms())
         self._refuse_overtaken(segment, work)
+        if (waits := self.agreeing.waits(segment, work)) is not None:
+            return waits
         self._refuse_lacking(segment, work)
         return work
+
+    @cached_property
+    def agreeing(self) -> Agreeing:
+        """Which versions of tables are read for several outputs at once."""
+        return Agreeing(self.run.plan, self.run.look, self._older)
+
+    def _older(self, segment: Segment, name: str) -> Snapshot | None:
+        """Return the version of a source or output that an output would read in this run instead of the last one; None if it reads that."""
+        if self.run.full or self._is_over(segment):
+            return None
+        with suppress(LazypipeError):  # told when its turn comes
+            if self._waits_for(segment):
+                return older_of(self.run.plan, segment, self._terms(), name)
+            work = decide(self.run.plan, segment, self._terms())
+            return work.older.get(name) if work.kind in ("units", "all") else None
+        return None
 
     def _refuse_overtaken(self, segment: Segment, work: Work) -> None:
         """Raise CommitConflict where another run has made an output of what is newer than all that this run reads."""
@@ -59,7 +80,7 @@ class Deciding:
             made_of = said[node].get("version", 0)
             # versions begin anew where somebody has removed the dataset
             if made_of > read.version and (latest := dataset.latest()) is not None and made_of <= latest.version:
-                raise self._overtaken(segment, "of newer rows than this one has read")
+                raise self._overtaken(segment, "with newer rows than this one has read")
 
     def _refuse_lacking(self, segment: Segment, work: Work) -> None:
         """Raise CommitConflict where outputs have become others since rows were read that they share, and need more of them by now."""
@@ -74,7 +95,7 @@ class Deciding:
         # what is kept for this run only has no place of its own
         output = None if segment.output is None else self.run.plan.outputs[segment.output]
         return CommitConflict(
-            f"another run has committed meanwhile, {what}",
+            f"another run committed in the meantime, {what}",
             uri=None if output is None else self.run.plan.redact(output.to),
             fix="run again: nothing of this run became visible",
         )
@@ -104,17 +125,18 @@ class Deciding:
             return Work("all", "")
         needs, anew = (None, frozenset[str]()) if run.full else needs_of(run.plan, segment, self._work_of)
         self.asked[segment.node] = needs
-        work = decide_shared(run.plan, segment, self._terms(), state_of(run.plan, segment), needs, anew)
+        work = decide_shared(
+            run.plan, segment, self._terms(), state_of(run.plan, segment), needs, anew, self.agreeing.of(segment)
+        )
         self._refuse_lacking(segment, work)
         return work
 
     def _work_of(self, segment: Segment) -> Work | None:
         """Return the work of a segment that may still run in this run; None if it cannot be told yet."""
         inner = segment.output is None
-        if not inner and (segment.node not in self.needed or segment.name in {r.name for r in self.done}):
+        if not inner and self._is_over(segment):
             return Work("none", "")
-        above = [n for n in self.read(segment) if self.by_node[n].output is not None]
-        if any(n not in self.run.kept for n in above):
+        if self._waits_for(segment):
             return None
         if inner:
             return self.shared(segment)
@@ -122,6 +144,15 @@ class Deciding:
             return self.decide(segment)
         except LazypipeError:  # told when its turn comes
             return Work("none", "")
+
+    def _is_over(self, segment: Segment) -> bool:
+        """Whether an output does not run any more in this run, or not at all."""
+        return segment.node not in self.needed or segment.name in {r.name for r in self.done}
+
+    def _waits_for(self, segment: Segment) -> bool:
+        """Whether a segment reads outputs that this run has not come to yet."""
+        above = (n for n in self.read(segment) if self.by_node[n].output is not None)
+        return any(n not in self.run.kept for n in above)
 
     def read(self, segment: Segment) -> list[str]:
         """Return the nodes of other segments that a segment reads, each behind those that it is made of."""

@@ -314,6 +314,7 @@ class _Execution:
             segment.output,
             uri=self._place(segment),
             why=work.why,
+            left=work.left,
             corrupt=files_set_aside(self.run, segment, idle=True),
             seconds=time.perf_counter() - started,
         )

@@ -226,7 +226,7 @@ class _Folder(_Place):
             self._files.create_named(name, data.getvalue())
         except FileExistsError:
             raise CommitConflict(
-                "another process has pulled meanwhile", uri=uri, fix="go on: nothing came twice"
+                "another process pulled in the meantime", uri=uri, fix="continue: nothing was stored twice"
             ) from None
         except Exception as error:  # any store's own errors
             raise _unwritable(uri, error) from error

@@ -91,7 +91,7 @@ def _cannot_cast(source: str, target: str) -> Said:
     what = f"{source} cannot be cast to {target}"
     call = {"Date": "date", "Datetime": "timestamp", "Time": "time"}.get(target.partition("(")[0])
     if source == "String" and call is not None:
-        return Said(what, f"write {call}(x), or put the operation cast ahead of it")
+        return Said(what, f"write {call}(x), or put the operation cast before it")
     return Said(what, "cast it to a type in between, such as text or bigint")
 
 
@@ -255,7 +255,7 @@ _READINGS: tuple[tuple[str, Callable[[re.Match[str]], Said]], ...] = (
     ),
     (
         r"(bad SQL: )operator (PGOverlap|BitwiseXor) is not currently supported",
-        lambda m: Said(f"{m[1]}{_OPERATORS[m[2]][0]} is no operator here", f"write {_OPERATORS[m[2]][1]}"),
+        lambda m: Said(f"{m[1]}{_OPERATORS[m[2]][0]} is not an operator here", f"write {_OPERATORS[m[2]][1]}"),
     ),
     (
         r"division with '(.*)' datatypes is not allowed",
@@ -274,7 +274,7 @@ _READINGS: tuple[tuple[str, Callable[[re.Match[str]], Said]], ...] = (
     ),
     (
         r"'Expr: .*\.subplan\(.*' not allowed in this .*|unknown column '_POLARS_TMP_SQL_.*",
-        lambda _: Said("a query cannot stand inside an expression", "join what it reads, or write a sql operation"),
+        lambda _: Said("a query cannot be used inside an expression", "join what it reads, or write a sql operation"),
     ),
     (
         r"AT TIME ZONE could not resolve the type of (.*)",
@@ -305,7 +305,7 @@ _READINGS: tuple[tuple[str, Callable[[re.Match[str]], Said]], ...] = (
     (
         r"(bad SQL: )sql parser error: .*found: \{.*",
         lambda m: Said(
-            f"{m[1]}a {{ stands in it, and templates are not filled in here",
+            f"{m[1]}it contains {{, and templates are not rendered here",
             "for {{ ref('x') }} write x, and list it in from",
         ),
     ),

@@ -51,7 +51,7 @@ def literal(value: object) -> str:
             return f"CAST({_integer(_fitting(value // timedelta(microseconds=1), 64, value))} AS INTERVAL)"
         case list() | tuple():
             if not value:
-                raise SqlError("an empty list cannot stand in SQL", "pass at least one value")
+                raise SqlError("an empty list cannot be used in SQL", "pass at least one value")
             return ", ".join(literal(v) for v in value)
         case _:
             raise SqlError(f"a {type(value).__name__} cannot be a SQL parameter")

@@ -58,12 +58,12 @@ def may_pass(reason: str) -> bool:
 _READINGS = (
     (
         r"could not parse `(.*?)` as dtype `(.*?)` at column '(.*?)' \(column number \d+\)",
-        r"{1!r} in column {3!r} is no {2}",
+        r"{1!r} in column {3!r} is not a valid {2}",
     ),
     (r"could not parse `(.*)", "a quote is not closed after {1!r}"),
     (r"found more fields than defined in 'Schema'", "a line has too many fields"),
     (r"invalid utf-8 sequence|error parsing line: InvalidUtf8 at character .*", "the text is not UTF-8"),
-    (r"cannot parse '(.*)' \([\w ]+\) as (.*)", r"{1!r} is no {2}"),
+    (r"cannot parse '(.*)' \([\w ]+\) as (.*)", r"{1!r} is not a valid {2}"),
     (r"(?:error parsing line: )?Syntax at character .*|error parsing line: .*", "a line is not JSON"),
     (r"unexpected dtype when deserializing ndjson", "JSON has no values of a type that is declared, such as Duration"),
     (r"NDJSON line expected to contain JSON object: .*", "a line is JSON, but no object"),
@@ -157,7 +157,7 @@ def grouped(reason: str) -> str | None:
 
     Examples
     --------
-    >>> grouped("could not parse `1 234` as dtype `i64` at column 'x' (column number 1)"), grouped("'1.5' in column 'x' is no Int64")
+    >>> grouped("could not parse `1 234` as dtype `i64` at column 'x' (column number 1)"), grouped("'1.5' in column 'x' is not a valid Int64")
     ("if ' ' stands between thousands, say read: {thousands: ' '}", None)
     """
     found = _NO_NUMBER.search(reason)
@@ -172,9 +172,9 @@ def in_plain_words(reason: str, *, masked: bool = False) -> str:
     Examples
     --------
     >>> in_plain_words("could not parse `abc` as dtype `f64` at column 'z' (column number 3)")
-    "'abc' in column 'z' is no Float64"
+    "'abc' in column 'z' is not a valid Float64"
     >>> in_plain_words("cannot parse 'abc' (string) as Int64", masked=True)
-    '*** is no Int64'
+    '*** is not a valid Int64'
     >>> in_plain_words("cannot make 'abc' out"), in_plain_words("cannot make 'abc' out", masked=True)
     ("cannot make 'abc' out", 'cannot make *** out')
     """

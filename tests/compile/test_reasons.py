@@ -37,38 +37,38 @@ def explained(stages: dict[str, Any], *outputs: str, gate: Any = (), **output: A
 
 
 def loose(why: str, of: str = "b", by: str = "a") -> str:
-    return f"by the files of {by}; all of it if {of} changes ({why})"
+    return f"reads new and changed files of {by}; if {of} changes, rebuilds everything ({why})"
 
 
-HOLD = "of the files that hold such rows"
-LATE = "s: it is looked up behind rank, which goes by groups; look it up ahead of that"
-OWN = "write {} as an output of its own, whose rows are followed"
+HOLD = "from the files that hold rows of these groups"
+LATE = "s: it is looked up after rank, which works by group; look it up before that"
+OWN = "write {} as an output of its own, so that changes in its rows can be followed"
 
 BESIDE: dict[str, tuple[dict[str, Any], Any, str]] = {
     "two sources there": (
         {"m": {"from": "b", "do": [{"union": "c"}]}, "s": {"from": "a", "do": [{"asof_join": {"with": "m", "on": "t"}}]}},
         (),
-        loose(f"s: asof_join: m is made of b and c; {OWN.format('m')}", "b or c"),
+        loose(f"s: asof_join: m is computed from b and c; {OWN.format('m')}", "b or c"),
     ),
     "groups there": (
         {"m": {"from": "b", "do": [COUNT]}, "s": {"from": "a", "do": [{"asof_join": {"with": "m", "on": "t"}}]}},
         (),
-        loose(f"s: asof_join: rows of m are made, or judged, by those of several files; {OWN.format('m')}"),
+        loose(f"s: asof_join: rows of m depend on rows of several files; {OWN.format('m')}"),
     ),
     "keys that must be unique there": (
         {"s": {"from": "a", "do": [ASOF]}},
         [{"unique": "x"}],
-        loose(f"s: asof_join: rows of b are made, or judged, by those of several files; {OWN.format('b')}"),
+        loose(f"s: asof_join: rows of b depend on rows of several files; {OWN.format('b')}"),
     ),
     "keys by which rows go there": (
         {"s": {"from": "a", "do": [ASOF]}},
         [UNIQUE],
-        loose("s: asof_join: b: unique:t,k takes rows out by what stands in others"),
+        loose("s: asof_join: b: unique:t,k removes rows depending on other rows"),
     ),
     "repairs there": (
         {"s": {"from": "a", "do": [ASOF]}},
         [REPAIR],
-        loose(f"s: asof_join: a gate of b, or ahead of it, takes rows out by keys, looks others up, or repairs; {OWN.format('b')}"),
+        loose(f"s: asof_join: a gate of b, or upstream of it, removes rows by key, looks other rows up, or repairs values; {OWN.format('b')}"),
     ),
     "no distances": (
         {
@@ -77,22 +77,22 @@ BESIDE: dict[str, tuple[dict[str, Any], Any, str]] = {
             "s": {"from": "m", "do": [{"asof_join": {"with": "n", "on": "w"}}]},
         },
         (),
-        loose("s: asof_join: distances of such times are not told; take dates, datetimes or numbers"),
+        loose("s: asof_join: there are no distances between keys of this type; use dates, datetimes or numbers"),
     ),
     "by time and by key": (
         {"s": {"from": "a", "do": [ASOF, {"join": {"with": "b", "on": "k", "how": "anti"}}]}},
         (),
-        loose("s: it is put beside rows by time, and read in another way too"),
+        loose("s: it is joined by time, and also read in another way"),
     ),
     "behind groups": (
         {"s": {"from": "a", "do": [RANK, ASOF]}},
         (),
-        f"by the files of a, only those rows made anew whose k they touch, {HOLD}; all of it if b changes ({LATE})",
+        f"reads new and changed files of a, recomputes only groups by k that they touch, {HOLD}; if b changes, rebuilds everything ({LATE})",
     ),
     "a gate compares": (
         {"s": {"from": "a", "gate": [{"row_count": {"same_as": "b"}}]}},
         (),
-        loose("s: row_count compares with all rows of it"),
+        loose("s: row_count compares with all of its rows"),
     ),
     "a gate looks up nested values": (
         {
@@ -124,29 +124,37 @@ def test_what_is_said_to_help_does() -> None:
     by_time = {"asof_join": {"with": "m", "on": "t"}}
     for ahead in ({"union": "c"}, COUNT):
         stages = {"m": {"from": "b", "do": [ahead]}, "s": {"from": "a", "do": [by_time]}}
-        assert explained(stages, "m", "s")["s"] == "by the files of a and those reached by what changes in m"
+        assert explained(stages, "m", "s")["s"] == "reads new and changed files of a and files whose rows change with m"
     stages = {"s": {"from": "a", "do": [ASOF]}}
     for gate in ([{"unique": "x"}], [REPAIR]):
-        assert explained(stages, "b", "s", gate=gate)["s"] == "by the files of a and those reached by what changes in b"
+        assert (
+            explained(stages, "b", "s", gate=gate)["s"]
+            == "reads new and changed files of a and files whose rows change with b"
+        )
     ahead_of_groups = explained({"s": {"from": "a", "do": [ASOF, RANK]}})["s"]
-    assert ahead_of_groups.startswith("by the files of a and those reached by what changes in b, only those rows")
+    assert ahead_of_groups.startswith(
+        "reads new and changed files of a and files whose rows change with b, recomputes only groups"
+    )
     full = {"join": {"with": "b", "on": "k", "how": "full"}}
     again = {"join": {"with": "c", "on": "k", "how": "full", "suffix": "_2"}}
-    behind = "full: s: join can change any row (it stands behind join, which goes by groups; write what s is up to there as an output of its own)"
+    behind = "full: s: join can change any row (it follows join, which works by group; write s up to there as an output of its own)"
     assert explained({"s": {"from": "a", "do": [full, again]}})["s"] == behind
     apart = explained({"m": {"from": "a", "do": [full]}, "s": {"from": "m", "do": [again]}}, "m", "s")["s"]
-    assert apart.startswith("by the files of m, only those rows made anew whose k they touch")
+    assert apart.startswith("reads new and changed files of m, recomputes only groups by k that they touch")
     itself = {"s": {"from": "a", "do": [{"join": {"with": "a", "on": "k", "how": "semi"}}]}}
     assert explained(itself)["s"] == (
-        "full: a is read row by row, and also as a whole; write what is looked up as an output of its own"
+        "full: a is read both row by row and in full; write what is looked up as an output of its own"
     )
     looked = {"m": {"from": "a"}, "s": {"from": "a", "do": [{"join": {"with": "m", "on": "k", "how": "semi"}}]}}
-    assert explained(looked, "m", "s")["s"] == "by the files of a; those with changed keys if m changes"
+    assert (
+        explained(looked, "m", "s")["s"]
+        == "reads new and changed files of a; if m changes, rebuilds only what uses the changed keys"
+    )
     counted = {"m": {"from": "a", "do": [COUNT]}, "s": {"from": "m"}, "u": {"from": "m"}}
     assert explained(counted, "s", "u")["u"] == (
-        "full: m: its groups are made anew for each run, as several read it; write it as an output of its own"
+        "full: m: several stages read it, so its groups are rebuilt in every run; write it as an output of its own"
     )
-    assert explained(counted, "m", "s", "u")["u"] == "by the files of m"
+    assert explained(counted, "m", "s", "u")["u"] == "reads new and changed files of m"
 
 
 def test_a_copy_of_an_output() -> None:
@@ -158,13 +166,13 @@ def test_a_copy_of_an_output() -> None:
         "outputs": {"s": {"to": "memory://none/s"}, "copy": {"from": "s", "to": "memory://none/copy"}},
     }
     plan = lp.Pipeline.from_dict(data).compile()
-    assert str(plan.strategies["copy"]) == "by the files of s"
+    assert str(plan.strategies["copy"]) == "reads new and changed files of s"
     data["outputs"]["copy"]["mode"] = "append"
-    assert str(lp.Pipeline.from_dict(data).compile().strategies["copy"]) == "by the files of s"
+    assert str(lp.Pipeline.from_dict(data).compile().strategies["copy"]) == "reads new and changed files of s"
     # a stage that is called as the output is another one
     data["stages"]["copy"] = {"from": "a", "do": [{"filter": "x > 2"}]}
     plan = lp.Pipeline.from_dict(data).compile()
-    assert str(plan.strategies["copy"]) == "by the files of s"
+    assert str(plan.strategies["copy"]) == "reads new and changed files of s"
     assert [(s.output, s.node, s.reads) for s in plan.segments] == [("s", "s", ()), ("copy", "copy__copy", ("s",))]
 
 
@@ -184,16 +192,16 @@ def test_windows_that_close_say_so() -> None:
     }
     said = str(lp.Pipeline.from_dict(data).compile().strategies["s"])
     assert said.endswith(
-        " window_start, window_end they touch or event time reaches; those with changed keys if b changes"
+        " window_start, window_end that they touch or event time reaches; if b changes, rebuilds only what uses the changed keys"
     )
     window["window"]["every"] = ["1h", "1d"]
     said = str(lp.Pipeline.from_dict(data).compile().strategies["s"])
     assert said.endswith(
-        " window, window_start, window_end they touch or event time reaches; those with changed keys if b changes"
+        " window, window_start, window_end that they touch or event time reaches; if b changes, rebuilds only what uses the changed keys"
     )
     window["window"] |= {"every": "1h", "expect": {"rows": 1}}
     said = str(lp.Pipeline.from_dict(data).compile().strategies["s"])
-    assert said.endswith("; all of it if b changes (s: its windows close by event time)")
+    assert said.endswith("; if b changes, rebuilds everything (s: its windows close by event time)")
 
 
 def test_a_plan_says_why_all_is_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -211,12 +219,12 @@ def test_a_plan_says_why_all_is_read(tmp_path: Path, capsys: pytest.CaptureFixtu
         return {s["name"]: s.get("against") for s in compiled(mode).preview()}
 
     assert against() == {"s": None, "sorted": None}
-    order = "sorted: sort can change any row (it promises the order of all rows; leave it out, for whoever reads the output can sort)"
+    order = "sorted: sort can change any row (it orders all rows; remove it, and sort where the output is read)"
     assert {s["name"]: s.get("later") for s in compiled().preview()} == {"s": None, "sorted": [order]}
     compiled().run().raise_for_status()
     assert against() == {"s": None, "sorted": None}
     pl.DataFrame({"x": [6]}).write_parquet(tmp_path / "b/2.parquet")
-    why = "s: join: each row is put beside every row of b"
+    why = "s: join: each row is paired with every row of b"
     assert against() == {"s": [why], "sorted": None}
     assert all("against" not in s for s in compiled().preview(full=True))
     compiled().run().raise_for_status()
@@ -225,6 +233,6 @@ def test_a_plan_says_why_all_is_read(tmp_path: Path, capsys: pytest.CaptureFixtu
     path = tmp_path / "p.yaml"
     path.write_text(compiled().pipeline.to_yaml())
     assert main(["plan", str(path)]) == 0
-    assert f"    all of it, for {order}\n" in capsys.readouterr().out
+    assert f"    rebuilt in full, because {order}\n" in capsys.readouterr().out
     assert main(["plan", str(path), "--full"]) == 0
-    assert f"    later runs will make all of it too, for {order}\n" in capsys.readouterr().out
+    assert f"    later runs will rebuild it in full too, because {order}\n" in capsys.readouterr().out

@@ -318,7 +318,7 @@ def test_others_say_what_to_write(name: str) -> None:
     ("data", "why"),
     [
         (expectation("expect_column_to_exist", column_index=1), "the rule asks for the column at any place"),
-        (expectation("expect_column_values_to_match_regex", "s", regex="^\\\\d"), "backslashes are taken as they stand in the file: write one where a database needs two"),
+        (expectation("expect_column_values_to_match_regex", "s", regex="^\\\\d"), "backslashes are taken literally: write one where a database needs two"),
         (expectation("expect_column_values_to_be_in_set", value_set=[1]), "what is no text is compared as it is, dbt puts it in quotes: do that where the column is text"),
         (expectation("expect_column_sum_to_be_between", min_value=1), "of no values the sum is 0; dbt takes it for none, which passes"),
         (expectation("expect_compound_columns_to_be_unique", None, column_list=["c", "d"]), "keys that are null in part are not compared, dbt groups nulls together"),

@@ -179,8 +179,8 @@ CASES: dict[str, tuple[str, Callable[[bytes], bytes], str]] = {
     "csv: short row with quotes": ("csv", lines('5,"sho,rt"'), "line 1501 has 2 of 3 fields"),
     "csv: short last row": ("csv", lambda d: d + b"5,short", f"line {ROWS + 2} has 2 of 3 fields"),
     "csv: long row": ("csv", lines("5,long,1.5,more"), r"\(line 1501\)|too many fields"),
-    "csv: wrong type": ("csv", lines("5,s,abc"), "'abc' in column 'z' is no Float64"),
-    "csv: wrong type in the key": ("csv", lines("five,s,1.5"), "'five' in column 'x' is no Int64"),
+    "csv: wrong type": ("csv", lines("5,s,abc"), "'abc' in column 'z' is not a valid Float64"),
+    "csv: wrong type in the key": ("csv", lines("five,s,1.5"), "'five' in column 'x' is not a valid Int64"),
     "csv: unclosed quote": ("csv", lines('5,"open,1.5'), "csv"),
     "csv: text behind a quote": ("csv", lines('5,"a"b,1.5'), "csv"),
     "csv: blank line": ("csv", lines(""), "line 1501 has 0 of 3 fields"),
@@ -499,7 +499,7 @@ def test_a_cast_of_the_contract_that_fails_names_source_and_file(tmp_path: Path)
     result = pipe.compile().run()
     assert (result.status, result.exit_code) == ("error", 3)
     assert str(result.segments[0].error) == (
-        f"{tmp_path}/2.parquet: source 'a': column 'x' has 1 cell that is no Int64, such as 'five'; "
+        f"{tmp_path}/2.parquet: source 'a': column 'x' has 1 value that is not a valid Int64, such as 'five'; "
         "fix the file, or say on_type_change: discard_row or discard_column"
     ), result.segments[0].error
 

@@ -112,7 +112,7 @@ def test_a_data_file_of_the_last_commit_is_gone(tmp_path: Path) -> None:
     run(tmp_path)
     (data,) = (tmp_path / "out/b").glob("*.parquet")
     data.unlink()
-    gone = f"{data}: a data file of version 1 is gone; restore it from a backup, roll back, or run in full, which recomputes the output"
+    gone = f"{data}: a data file of version 1 is gone; restore it from a backup, roll back, or run in full, which rebuilds the output"
     with pytest.raises(StorageError) as caught:
         lp.scan(str(tmp_path / "out/b"))
     assert str(caught.value) == gone
@@ -140,7 +140,7 @@ def test_a_data_file_is_gone_from_a_store_and_its_rows_are_to_be_written_once_mo
     (tmp_path / "in/2.csv").unlink()
     assert str(run(tmp_path, data).error) == (
         f"{uri}/{file.rpartition('/')[2]}: a data file of the current version is gone, and its rows are needed again; "
-        "restore it from a backup, or run once in full, which recomputes the output"
+        "restore it from a backup, or run once in full, which rebuilds the output"
     )
     assert run(tmp_path, data, full=True).status == "done"
     assert sorted(lp.scan(uri).collect()["x"].to_list()) == [3, 30]

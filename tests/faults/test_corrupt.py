@@ -128,7 +128,7 @@ CASES: dict[str, tuple[str, Callable[[bytes], bytes], str]] = {
     "csv: a cell": (
         "csv",
         line("5,s,abc"),
-        "is not readable as csv: 'abc' in column 'z' is no Float64",
+        "is not readable as csv: 'abc' in column 'z' is not a valid Float64",
     ),
     "csv: not UTF-8": ("csv", line("5,\xff\xfe,1.5"), "is not readable as csv: the text is not UTF-8"),
     "csv: binary": ("csv", lambda _: bytes(range(256)) * 40, "the file does not begin with UTF-8 text"),
@@ -140,7 +140,7 @@ CASES: dict[str, tuple[str, Callable[[bytes], bytes], str]] = {
     "ndjson: a broken line": ("ndjson", line('{"x": 5, "s": '), "is not readable as ndjson: "),
     "ndjson: not UTF-8": ("ndjson", line('{"s": "\xff\xfe"}'), "is not readable as ndjson: the text is not UTF-8"),
     "ndjson: cut short": ("ndjson", lambda d: d[:-12], "is not readable as ndjson: "),
-    "ndjson: a cell": ("ndjson", line('{"x": "five"}'), "is not readable as ndjson: 'five' is no Int64"),
+    "ndjson: a cell": ("ndjson", line('{"x": "five"}'), "is not readable as ndjson: 'five' is not a valid Int64"),
     "ndjson.gz: truncated": ("ndjson.gz", lambda d: d[: len(d) // 2], "is not readable as ndjson: "),
 }
 

@@ -106,7 +106,7 @@ def test_what_is_no_mapping_of_parameters() -> None:
 
 def test_objects_of_python_are_not_put_aside_as_their_addresses() -> None:
     frame = pl.DataFrame({"n": [1, 2], "o": [object(), object()]})
-    said = r"^column 'o' is Object, whose values cannot be put aside; cast it, or leave it out$"
+    said = r"^column 'o' is Object, whose values cannot be quarantined; cast it, or leave it out$"
     with pytest.raises(LazypipeError, match=said):
         lp.split(frame, [{"in_set": {"column": "n", "values": [1], "action": "quarantine"}}])
     assert lp.check(frame, [{"not_null": "o"}, {"in_set": {"column": "n", "values": [1]}}]).failed == {"in_set:n": 1}

@@ -85,8 +85,8 @@ class World:
 def test_rows_of_both_sides_stay(tmp_path: Path) -> None:
     world = World(tmp_path, {"join": {"with": "names", "on": "k", "how": "full"}})
     assert world.plan.explain_incremental() == (
-        "s: by the files of orders, only those rows made anew whose k they touch, of the files that hold such rows; those "
-        "with changed keys if names changes"
+        "s: reads new and changed files of orders, recomputes only groups by k that they touch, from the files that hold rows of these groups; "
+        "if names changes, rebuilds only what uses the changed keys"
     )
     world.run()
     assert world.held("k", "v", "name") == world.pairs()
@@ -101,7 +101,7 @@ def test_rows_of_both_sides_stay(tmp_path: Path) -> None:
     for names, files in changed:
         world.name(names)
         rows = len(world.pairs()) + (names == {19: None})
-        said = f"names: 1 modified (1 key changed): groups that hold them; 1 group touched, of {rows} rows"
+        said = f"names: 1 modified (1 key changed): groups that use them; 1 group touched, of {rows} rows"
         assert world.run(only=files) == said
         assert world.held("k", "v", "name") == world.pairs()
     # a row that finds what stood alone, and one less that does
@@ -181,14 +181,16 @@ def test_keys_that_must_be_unique_here(tmp_path: Path, how: str, validate: str) 
         assert world.held("k", "v", "name") == world.pairs(**sides)
 
 
-BEHIND = "s: join can change any row (it stands behind join, which goes by groups; write what s is up to there as an output of its own)"
+BEHIND = (
+    "s: join can change any row (it follows join, which works by group; write s up to there as an output of its own)"
+)
 
 
 @pytest.mark.parametrize(
     ("steps", "gate", "against"),
     [
-        ([], [{"not_null": {"columns": "k", "action": "quarantine"}}], "s: not_null:k takes rows out, or changes them"),
-        ([{"select": ["v", "name"]}], [], "none of k is in the output as it is"),
+        ([], [{"not_null": {"columns": "k", "action": "quarantine"}}], "s: not_null:k removes rows, or changes them"),
+        ([{"select": ["v", "name"]}], [], "none of k is in the output unchanged"),
         ([{"join": {"with": "names", "on": "k", "how": "right", "suffix": "_2"}}], [], BEHIND),
     ],
 )
@@ -230,7 +232,10 @@ def test_keys_of_two_types_are_compared_as_the_join_does(tmp_path: Path, fmt: st
     world.types["orders"]["k"] = here
     for file, rows in [*world.orders.items()]:
         world.order(file, *rows)
-    assert world.plan.explain_incremental() == "s: by the files of orders; those with changed keys if names changes"
+    assert (
+        world.plan.explain_incremental()
+        == "s: reads new and changed files of orders; if names changes, rebuilds only what uses the changed keys"
+    )
     world.run()
     assert world.held("k", "v", "name") == world.pairs(right=False)
     world.name({4: "other", 0: "came"})
@@ -260,8 +265,8 @@ def test_both_sides_with_keys_of_two_types(
     for file, rows in [*world.orders.items()]:
         world.order(file, *rows)
     assert world.plan.explain_incremental() == (
-        "s: by the files of orders, only those rows made anew whose k they touch, of the files that hold such rows; those "
-        "with changed keys if names changes"
+        "s: reads new and changed files of orders, recomputes only groups by k that they touch, from the files that hold rows of these groups; "
+        "if names changes, rebuilds only what uses the changed keys"
     )
     sides = {"left": how["how"] in ("left", "full"), "right": how["how"] in ("right", "full")}
     world.run()
@@ -326,7 +331,10 @@ GROUPED = "SELECT o.k, o.v, n.name FROM self AS o LEFT JOIN (SELECT k, max(name)
 @pytest.mark.parametrize("fmt", ["csv", "parquet"])
 def test_sides_of_queries_and_functions_are_followed(tmp_path: Path, fmt: str, step: dict[str, Any]) -> None:
     world = World(tmp_path, step, fmt=fmt, reads=["names"] if "sql" in step else [])
-    assert world.plan.explain_incremental() == "s: by the files of orders; those with changed keys if names changes"
+    assert (
+        world.plan.explain_incremental()
+        == "s: reads new and changed files of orders; if names changes, rebuilds only what uses the changed keys"
+    )
     inner = "JOIN names AS" in str(step)
 
     def expected() -> list[Row]:
@@ -343,28 +351,28 @@ def test_sides_of_queries_and_functions_are_followed(tmp_path: Path, fmt: str, s
     assert world.plan.run().status == "unchanged"
 
 
-UNTOLD = "s: sql: rows do not find those of names by equal columns alone that both have as they are"
+UNTOLD = "s: sql: rows of names are not matched by equality of unchanged columns alone"
 
 
 @pytest.mark.parametrize(
     ("step", "expected"),
     [
-        ({"sql": LEFT + " AND self.v = names.k"}, "those with changed keys"),
+        ({"sql": LEFT + " AND self.v = names.k"}, "rebuilds only what uses the changed keys"),
         ({"sql": LEFT.replace("self.k = names.k", "self.k + 1 = names.k")}, UNTOLD),
         ({"sql": LEFT.replace("JOIN names", "JOIN (SELECT k + 1 AS k, name FROM names) AS names")}, UNTOLD),
         ({"sql": LEFT.replace("JOIN names", "JOIN (SELECT * FROM names LIMIT 5) AS names")}, UNTOLD),
         ({"sql": "SELECT k, v FROM self WHERE k NOT IN (SELECT k FROM names)"}, UNTOLD),
-        ({"sql": "SELECT k, v FROM self WHERE k IN (SELECT k FROM names)"}, "those with changed keys"),
+        ({"sql": "SELECT k, v FROM self WHERE k IN (SELECT k FROM names)"}, "rebuilds only what uses the changed keys"),
         ({"sql": "SELECT self.k, self.v, m.k AS j FROM self LEFT JOIN names AS n ON self.k = n.k LEFT JOIN names AS m ON n.name = m.name"}, UNTOLD),
-        ({"sql": "SELECT self.k, n.name, m.name AS other FROM self LEFT JOIN names AS n ON self.k = n.k LEFT JOIN names AS m ON self.v = m.k"}, "those with changed keys"),
-        ({"python": {"call": f"{__name__}:unseen", "with": "names", "incremental": "rows"}}, "s: python: a function that cannot be seen into"),
+        ({"sql": "SELECT self.k, n.name, m.name AS other FROM self LEFT JOIN names AS n ON self.k = n.k LEFT JOIN names AS m ON self.v = m.k"}, "rebuilds only what uses the changed keys"),
+        ({"python": {"call": f"{__name__}:unseen", "with": "names", "incremental": "rows"}}, "s: python: a function that cannot be analyzed"),
     ],
 )  # fmt: skip
 def test_which_sides_of_queries_are_followed(tmp_path: Path, step: dict[str, Any], expected: str) -> None:
     world = World(tmp_path, step, reads=["names"] if "sql" in step else [])
-    keyed = expected == "those with changed keys"
-    touched = f"{expected} if names changes" if keyed else f"all of it if names changes ({expected})"
-    assert world.plan.explain_incremental() == f"s: by the files of orders; {touched}"
+    keyed = expected == "rebuilds only what uses the changed keys"
+    touched = f"if names changes, {expected}" if keyed else f"if names changes, rebuilds everything ({expected})"
+    assert world.plan.explain_incremental() == f"s: reads new and changed files of orders; {touched}"
 
 
 def test_groups_behind_a_shared_gate_that_looks_up_keys(tmp_path: Path) -> None:

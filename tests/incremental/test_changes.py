@@ -648,7 +648,7 @@ def test_files_of_row_groups(folder: Folder) -> None:
     assert {u.rpartition("/")[2]: c.until for u, c in found.common.items()} == {"grown": 20, "part": 10}
     assert [*found.unreadable.values()] == ["cannot be read"]
     assert {u.rpartition("/")[2] for u in found.apart} == {"other"}
-    told = "4 modified (1 of 3 row groups as they were), 1 grown (2 of 4 row groups as they were), 2 touched"
+    told = "4 modified (1 of 3 row groups unchanged), 1 grown (2 of 4 row groups unchanged), 2 touched"
     assert str(found) == told
     after = found.consumed(listed=LATER, hasher=HASH)
     assert Consumed.from_dict(after.to_dict()).borders.keys() == {

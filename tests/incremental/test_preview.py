@@ -51,7 +51,7 @@ def test_each_output_and_what_is_kept_on_the_way(base: Path) -> None:
     found = said(plan)
     assert found["shared"] == ("all", "its rows are needed as files by one, two")
     assert found["two"] == ("all", "nothing was committed yet")
-    assert found["again"] == ("unknown", "depends on what two becomes in this run")
+    assert found["again"] == ("unknown", "depends on what two writes in this run")
     assert found["file"] == ("unknown", "one csv file is replaced")
     plan.run().raise_for_status()
     found = said(plan)
@@ -62,7 +62,7 @@ def test_each_output_and_what_is_kept_on_the_way(base: Path) -> None:
     found = said(pipe(base).compile())
     assert found["two"] == ("all", "a: 1 added, 1 unchanged")
     assert found["again"][0] == "unknown"
-    assert said(pipe(base).compile(), full=True)["again"] == ("all", "made anew, as asked for")
+    assert said(pipe(base).compile(), full=True)["again"] == ("all", "full rebuild requested")
 
 
 def test_what_is_kept_for_a_run_of_an_output_that_changes_is_unknown_too(base: Path) -> None:
@@ -78,7 +78,7 @@ def test_what_is_kept_for_a_run_of_an_output_that_changes_is_unknown_too(base: P
         .build()
     )
     found = said(made.compile())
-    assert found["last"] == ("unknown", "depends on what kept becomes in this run")
+    assert found["last"] == ("unknown", "depends on what kept writes in this run")
     made.compile().run().raise_for_status()
     assert {how for how, _ in said(made.compile()).values()} == {"none"}
 

@@ -87,11 +87,11 @@ def world(tmp_path: Path) -> World:
 
 def test_a_late_row_of_the_other_side_corrects_what_it_should_have_matched(world: World) -> None:
     assert world.compile().explain_incremental() == (
-        "priced: by the files of trades and those reached by what changes in quotes"
+        "priced: reads new and changed files of trades and files whose rows change with quotes"
     )
     world.write("quotes-9", (50, "a", 999))
     done = world.run()
-    assert done.why == "quotes: 1 added, 4 unchanged; trades: 4 unchanged, 1 reached by what changed"
+    assert done.why == "quotes: 1 added, 4 unchanged; trades: 4 unchanged, 1 affected by changes"
     assert done.written == 12
     rows = lp.scan(str(world.root / "out/priced")).filter(pl.col("p") == 999).collect()
     assert rows["at"].to_list() == [T0 + timedelta(hours=52)]
@@ -109,7 +109,7 @@ def test_a_correction_and_a_removal_reach_as_far_as_the_rows_did(world: World) -
     world.write("quotes-9", (2, "a", 999))
     done = world.run()
     assert (done.written, done.why) == (
-        24, "quotes: 1 modified, 4 unchanged; trades: 4 unchanged, 2 reached by what changed",
+        24, "quotes: 1 modified, 4 unchanged; trades: 4 unchanged, 2 affected by changes",
     )  # fmt: skip
     world.remove("quotes-9")
     assert world.run().written == 12
@@ -153,7 +153,7 @@ def test_what_is_made_of_such_rows_follows(world: World) -> None:
     world.write("quotes-9", (50, "a", 999))
     done = world.run()
     assert done.why is not None
-    assert "1 reached by what changed; 2 groups touched, of 8 rows" in done.why
+    assert "1 affected by changes; 2 groups touched, of 8 rows" in done.why
 
 
 def test_gates_and_several_inputs_on_the_way(world: World) -> None:
@@ -169,7 +169,7 @@ def test_gates_and_several_inputs_on_the_way(world: World) -> None:
     world.run()
     world.write("quotes-9", (47, "a", 99), (70, "a", 500))
     done = world.run()
-    assert done.why == "quotes: 1 added, 5 unchanged; trades: 4 unchanged, 1 reached by what changed; more: 1 unchanged, 1 reached by what changed"  # fmt: skip
+    assert done.why == "quotes: 1 added, 5 unchanged; trades: 4 unchanged, 1 affected by changes; more: 1 unchanged, 1 affected by changes"  # fmt: skip
 
 
 def test_steps_ahead_of_the_join_are_taken(world: World) -> None:
@@ -186,15 +186,15 @@ def test_steps_ahead_of_the_join_are_taken(world: World) -> None:
 @pytest.mark.parametrize(
     ("more", "why"),
     [
-        ({"gate": [{"unique": {"columns": ["at", "k"], "action": "drop"}}]}, "asof_join: quotes: unique:at,k takes rows out by what stands in others"),
-        ({"gate": [{"between": {"column": "p", "max": 300, "action": "repair", "repair": {"set": "7"}}}]}, "asof_join: a gate of quotes, or ahead of it, takes rows out by keys, looks others up, or repairs; write quotes as an output of its own, whose rows are followed"),
+        ({"gate": [{"unique": {"columns": ["at", "k"], "action": "drop"}}]}, "asof_join: quotes: unique:at,k removes rows depending on other rows"),
+        ({"gate": [{"between": {"column": "p", "max": 300, "action": "repair", "repair": {"set": "7"}}}]}, "asof_join: a gate of quotes, or upstream of it, removes rows by key, looks other rows up, or repairs values; write quotes as an output of its own, so that changes in its rows can be followed"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_told_makes_all_anew(world: World, more: dict[str, Any], why: str) -> None:
     world.data["sources"]["quotes"] |= more
     assert (
         world.compile().explain_incremental()
-        == f"priced: by the files of trades; all of it if quotes changes (priced: {why})"
+        == f"priced: reads new and changed files of trades; if quotes changes, rebuilds everything (priced: {why})"
     )
     world.run()
     world.write("quotes-9", (50, "a", 99))
@@ -205,7 +205,7 @@ def test_what_cannot_be_told_makes_all_anew(world: World, more: dict[str, Any], 
 def test_a_side_that_is_used_in_another_way_too_makes_all_anew(world: World) -> None:
     world.data["stages"]["priced"]["do"] = [ASOF, {"join": {"with": "quotes", "on": ["at", "k"], "how": "anti"}}]
     assert world.compile().explain_incremental() == (
-        "priced: by the files of trades; all of it if quotes changes (priced: it is put beside rows by time, and read in another way too)"
+        "priced: reads new and changed files of trades; if quotes changes, rebuilds everything (priced: it is joined by time, and also read in another way)"
     )
 
 
@@ -220,12 +220,12 @@ def test_what_others_read_too_is_reached_as_well(world: World) -> None:
     }
     world.data["outputs"] = {n: {"to": f"out/{n}x"} for n in world.data["stages"]}
     assert world.compile().explain_incremental().splitlines()[0] == (
-        "priced: by the files of trades and those reached by what changes in quotes"
+        "priced: reads new and changed files of trades and files whose rows change with quotes"
     )
     world.run()
     world.write("quotes-9", (50.5, "a", 999))
     done = world.run()
-    why = "quotes: 1 added, 4 unchanged; trades: 4 unchanged, 1 reached by what changed"
+    why = "quotes: 1 added, 4 unchanged; trades: 4 unchanged, 1 affected by changes"
     assert (done.written, done.why) == (8, why)
     world.write("trades-2", (50, "a", 9), (54, "a", 99))
     world.remove("quotes-9")
@@ -241,7 +241,7 @@ def test_two_joins_reach_each_its_own_rows(world: World) -> None:
     world.write("quotes-9", (23.5, "a", 5))
     assert world.run().written == 12
     world.write("quotas-1", (50, "a", 5))
-    assert world.run().why == "quotas: 1 added, 1 unchanged; trades: 4 unchanged, 1 reached by what changed"
+    assert world.run().why == "quotas: 1 added, 1 unchanged; trades: 4 unchanged, 1 affected by changes"
     world.write("quotas-1", (0, "b", 5))
     world.write("quotes-9", (26, "a", 5))
     assert world.run().written == 36  # where they were, and where they are
@@ -280,12 +280,12 @@ def upstream(world: World) -> Upstream:
 
 def test_units_of_a_dataset_that_is_the_other_side_reach_their_rows(world: World, upstream: Upstream) -> None:
     assert world.compile().explain_incremental() == (
-        "priced: by the files of trades and those reached by what changes in quotes"
+        "priced: reads new and changed files of trades and files whose rows change with quotes"
     )
     upstream.write("quotes-9", (50, "a", 999))
     upstream.publish()
     done = world.run()
-    assert done.why == "quotes: 1 added, 4 unchanged; trades: 4 unchanged, 1 reached by what changed"
+    assert done.why == "quotes: 1 added, 4 unchanged; trades: 4 unchanged, 1 affected by changes"
     assert done.written == 12
     upstream.remove("quotes-9")
     upstream.remove("quotes-0")
@@ -315,7 +315,7 @@ def test_data_files_of_a_dataset_without_units_reach_their_rows(world: World) ->
     up.publish()
     done = world.run()
     assert (done.written, done.why) == (
-        12, "quotes: 1 added, 1 removed, 1 unchanged; trades: 4 unchanged, 1 reached by what changed",
+        12, "quotes: 1 added, 1 removed, 1 unchanged; trades: 4 unchanged, 1 affected by changes",
     )  # fmt: skip
 
 
@@ -329,7 +329,7 @@ def test_units_of_a_dataset_that_is_this_side_are_made_again(world: World) -> No
         world.write(f"quotes-{hour}", (hour, "a", 999))
         done = world.run()
         assert done.why is not None
-        assert (done.written, "trades: 1 unchanged, 1 reached by what changed" in done.why) == (12, True)
+        assert (done.written, "trades: 1 unchanged, 1 affected by changes" in done.why) == (12, True)
     up.remove("trades-2")
     up.write("trades-9", (49, "b", 1))
     up.publish()
@@ -347,7 +347,7 @@ def test_outputs_of_the_pipeline_are_followed_on_both_sides(world: World) -> Non
         "priced": {"from": "mine", "do": [{"union": {"with": "more", "missing": "fill"}}, {"asof_join": {**ASOF["asof_join"], "with": "dear"}}]},
     }  # fmt: skip
     world.data["outputs"] |= {n: {"to": f"out/{n}"} for n in ("dear", "mine")}
-    assert "and those reached by what changes in dear" in world.compile().explain_incremental()
+    assert "and files whose rows change with dear" in world.compile().explain_incremental()
     world.run()
     world.write("quotes-9", (50, "a", 999))
     done = world.run()

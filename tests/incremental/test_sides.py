@@ -231,7 +231,7 @@ def test_if_most_units_are_touched_all_are_made_anew(tmp_path: Path) -> None:
     world = World(tmp_path, "csv", {"s": {"from": "orders", "do": [JOIN]}})
     world.run()
     world.deliver(**{f"k{k}": ("new", 1) for k in range(10)})
-    said = "names: 1 modified (10 keys changed): 5 of 8 files of orders, which are most: all are made anew"
+    said = "names: 1 modified (10 keys changed): 5 of 8 files of orders, more than half: everything is rebuilt"
     assert world.why() == said
     assert Dataset(str(tmp_path / "out/s")).read().gone == frozenset()
     world.same()
@@ -249,7 +249,7 @@ def test_keys_that_must_be_unique_are_refused_as_ever(tmp_path: Path, *, nulls_e
     assert world.why() == "names: 1 modified (1 key changed): 1 of 8 files of orders"
     world.same()
     world.deliver((3, "twice", 1))
-    assert world.pipe().compile().preview()[0]["why"] == "names: 1 modified; keys of names repeat"
+    assert world.pipe().compile().preview()[0]["why"] == "names: 1 modified; keys of names are not unique"
     with pytest.raises(lp.LazypipeError, match="join"):
         world.run()
 
@@ -291,7 +291,7 @@ def test_a_repaired_key_is_not_followed(tmp_path: Path) -> None:
     ]
     world = World(tmp_path, "csv", {"s": {"from": "orders", "do": [], "gate": gate}})
     assert world.pipe().compile().explain_incremental() == (
-        "s: by the files of orders; all of it if names changes (s: foreign_key:k looks up what the same gate repairs)"
+        "s: reads new and changed files of orders; if names changes, rebuilds everything (s: foreign_key:k looks up a column that the same gate repairs)"
     )
     world.run()
     del world.names[9]
@@ -327,7 +327,7 @@ def test_only_groups_with_changed_keys_are_made_anew(tmp_path: Path) -> None:
     *_, told = world.pipe().compile().preview()
     assert (told["how"], [r["files"] for r in told["reads"]]) == ("units", [0])
     # one key by its number, and two by their names
-    said = "names: 1 modified (3 keys changed): groups that hold them"
+    said = "names: 1 modified (3 keys changed): groups that use them"
     assert _plain(told["why"]) == said
     found = world.run()["s"]
     assert (_plain(found.why), found.written) == (f"{said}; 2 groups touched, of 16 rows", 4)
@@ -346,7 +346,7 @@ def test_what_cannot_be_told_by_groups_is_made_of_all_figures(tmp_path: Path) ->
     world.deliver(k5=("name 4", 4))
     (told,) = world.pipe().compile().preview()
     assert (told["how"], [r["files"] for r in told["reads"]]) == ("units", [0, 1])
-    assert _plain(told["why"]) == "names: 1 modified: what is made of the figures"
+    assert _plain(told["why"]) == "names: 1 modified: everything computed from the partial aggregates"
     world.run()
     world.same()
     # nor where rows are not told apart by what groups them
@@ -354,7 +354,7 @@ def test_what_cannot_be_told_by_groups_is_made_of_all_figures(tmp_path: Path) ->
     world.data["stages"]["s"]["from"] = "orders"
     world.run()
     world.deliver(k6=("name 4", 4))
-    assert world.why() == "names: 1 modified: what is made of the figures"
+    assert world.why() == "names: 1 modified: everything computed from the partial aggregates"
     world.same()
 
 
@@ -363,7 +363,7 @@ def test_units_and_groups_may_look_up_the_same(tmp_path: Path) -> None:
     world = World(tmp_path, "csv", {"s": {"from": "orders", "do": steps}})
     world.run()
     world.deliver(k5=("name 4", 4))
-    said = "names: 1 modified (3 keys changed): 1 of 8 files of orders, and groups that hold them"
+    said = "names: 1 modified (3 keys changed): 1 of 8 files of orders, and groups that use them"
     assert world.why() == f"{said}; 3 groups touched, of 17 rows"
     world.same()
 
@@ -373,7 +373,10 @@ def test_one_side_may_be_looked_up_ahead_of_groups_and_behind_them(tmp_path: Pat
     world = World(tmp_path, "csv", {"s": {"from": "orders", "do": [JOIN, SUMS], "gate": gate}})
     world.run()
     world.deliver(k5=("name 4", 4))
-    assert world.why() == "names: 1 modified (1 key changed): 1 of 8 files of orders, and what is made of the figures"
+    assert (
+        world.why()
+        == "names: 1 modified (1 key changed): 1 of 8 files of orders, and everything computed from the partial aggregates"
+    )
     world.same()
 
 
@@ -424,7 +427,7 @@ def test_a_dimension_may_be_an_output_of_its_own(tmp_path: Path) -> None:
     world.run()
     world.deliver(k3=("name 3", -1))
     plan = {t["name"]: t["why"] for t in world.pipe().compile().preview()}
-    assert plan["s"] == "depends on what known becomes in this run"
+    assert plan["s"] == "depends on what known writes in this run"
     found = world.run()
     assert found["s"].why == "known: 1 added, 1 removed (1 key changed): 1 of 8 files of orders"
     world.same()
@@ -441,7 +444,7 @@ def test_what_is_ignored_of_either_side(tmp_path: Path) -> None:
     # rows that are ignored as they are now cannot be joined again
     world.deliver(k0=("other", 1))
     why = world.why()
-    assert "1 of 8 files of orders, of which some cannot be read again by themselves" in why
+    assert "1 of 8 files of orders, some of which cannot be read again one by one" in why
     world.same()
 
 
@@ -456,7 +459,7 @@ def test_of_a_side_that_is_ignored_nothing_is_kept(tmp_path: Path) -> None:
     world.write("names-more", pl.DataFrame([(99, "more", 1)], schema=schema, orient="row"))
     why = world.why()
     assert why.endswith(
-        "the keys of names were not kept; names: what 1 ignored file held is not kept, as all is made anew"
+        "the keys of names were not stored; names: rows of 1 ignored file are not kept, because everything is rebuilt"
     )
     world.same()
 
@@ -479,7 +482,7 @@ def test_a_commit_that_says_nothing_of_keys_is_built_upon(tmp_path: Path) -> Non
     world.run()
     world.rewrite("s", lambda said: said.pop("digests"))
     world.deliver(k5=("other", 1))
-    assert world.why() == "names: 1 modified; the keys of names were not kept"
+    assert world.why() == "names: 1 modified; the keys of names were not stored"
     world.same()
 
 
@@ -513,8 +516,8 @@ def test_windows_that_wait_are_followed(tmp_path: Path, what: str) -> None:
         at = pl.from_epoch(pl.lit(number * 3600)).cast(pl.Datetime("us")).alias("at")
         world.write(f"orders{number}", pl.DataFrame({"k": [number], "v": [1]}).with_columns(at))
     said = world.pipe().compile().explain_incremental()
-    assert "window_start, window_end they touch or event time reaches" in said
-    assert said.endswith("; those with changed keys if names changes")
+    assert "window_start, window_end that they touch or event time reaches" in said
+    assert said.endswith("; if names changes, rebuilds only what uses the changed keys")
 
     def reached(hour: int) -> None:
         (tmp_path / "done" / f"1970-01-01T{hour:02}.ok").touch()

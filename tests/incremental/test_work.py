@@ -57,7 +57,7 @@ def test_what_is_done_is_said(tmp_path: Path) -> None:
     (tmp_path / "in" / "1.parquet").unlink()
     assert why(run(tmp_path)) == "done: a: 1 removed, 1 unchanged"
     assert held(tmp_path) == [3, 4]
-    assert why(run(tmp_path, full=True)) == "done: made anew, as asked for"
+    assert why(run(tmp_path, full=True)) == "done: full rebuild requested"
     changed = {**BASE, "stages": {"s": {"from": "a", "do": [{"filter": "x > 3"}]}}}
     assert why(run(tmp_path, changed)).startswith("done: the definition changed: ")
     assert held(tmp_path) == [4]
@@ -70,7 +70,7 @@ def test_other_partitions_are_another_definition(tmp_path: Path) -> None:
     parted = {**data, "outputs": {"s": {"to": "out/s", "partition_by": "k"}}}
     assert (
         why(run(tmp_path, parted))
-        == "done: the definition changed: partitions, rules ahead of it, or rows that these put aside"
+        == "done: the definition changed: partitioning, upstream rules, or the rows that these quarantine"
     )
     assert held(tmp_path) == [1, 2]
     assert len(list((tmp_path / "out" / "s").glob("k=*"))) == 2
@@ -97,7 +97,7 @@ def test_a_commit_by_another_program_counts_as_nothing_consumed(tmp_path: Path) 
     dataset = Dataset(str(tmp_path / "out/s"))
     commit = dataset.read()
     dataset.commit(commit.files, commit.schema, run="by hand", time=datetime(2024, 1, 1, tzinfo=UTC), tagged=True)
-    assert why(run(tmp_path)) == "done: the last version does not say what it is made of"
+    assert why(run(tmp_path)) == "done: the last version does not record what it was made from"
     assert held(tmp_path) == [1]
 
 
@@ -147,8 +147,11 @@ def test_rules_about_the_clock_are_judged_again(tmp_path: Path) -> None:
     plan = lp.Pipeline.from_dict(FRESH, base=str(tmp_path)).compile(now=start + timedelta(days=1))
     (told,) = plan.preview()
     assert (told["how"], told["reads"]) == ("judge", [])
-    assert told["writes"].endswith("version 2, its data as it is")
-    assert why(run(tmp_path, FRESH, now=start + timedelta(days=1))) == "done: rules about the clock are judged again"
+    assert told["writes"].endswith("version 2, with the same data")
+    assert (
+        why(run(tmp_path, FRESH, now=start + timedelta(days=1)))
+        == "done: rules that use the current time are checked again"
+    )
     # no row is written for that
     commit = Dataset(str(tmp_path / "out/s")).read()
     assert (commit.version, commit.files) == (2, (first,))
@@ -187,7 +190,7 @@ def test_rows_are_judged_by_the_clock_where_they_are(tmp_path: Path, more: list[
     assert len({f.path for v in (1, 2) for f in Dataset(str(tmp_path / "out/s")).read(version=v).files}) == 1
     deliver(tmp_path, "2", [2])
     result = run(tmp_path, data, now=at - timedelta(days=1))
-    assert why(result) == "done: rules about the clock are judged again"
+    assert why(result) == "done: rules that use the current time are checked again"
     first = result.gates["s"].checks[0]
     assert (first.evaluated, first.failed) == (3, 3)
 
@@ -236,7 +239,7 @@ def test_the_clock_is_no_change_of_the_definition_and_lets_runs_that_take_a_part
     for day in range(5):
         result = run(tmp_path, data, now=datetime(2024, 1, 5 + day, tzinfo=UTC), max_files=1)
         found.append((result.left, why(result).partition(";")[0], result.gates["s"].checks[0].evaluated))
-    again = "done: rules about the clock are judged again"
+    again = "done: rules that use the current time are checked again"
     assert found == [
         (2, "done: nothing was committed yet", 1),
         (1, again, 2),
@@ -255,7 +258,7 @@ def test_rows_that_are_added_up_and_put_beside_others_meet_the_clock_too(tmp_pat
     data = {**FRESH, "stages": {"s": stage}, "outputs": {"s": {"to": "out/s", "mode": "upsert", "key": "x"}}}
     at = datetime(2024, 1, 1, tzinfo=UTC)
     found = [why(run(tmp_path, data, now=at + timedelta(days=day))).partition(";")[0] for day in (-1, 1)]
-    moved = "done: rules about the clock are judged again"
+    moved = "done: rules that use the current time are checked again"
     assert found[1] == (moved if action == "quarantine" else "unchanged: nothing changed: a: 2 unchanged")
     assert held(tmp_path) == [1, 2]
 
@@ -273,7 +276,7 @@ def test_the_clock_of_rules_ahead_counts_too(tmp_path: Path, place: str) -> None
     data = {**BASE, "sources": sources, "stages": stages, "outputs": outputs}
     run(tmp_path, data)
     again = run(tmp_path, data)
-    assert {s.why for s in again.segments if s.output} == {"rules about the clock are judged again"}
+    assert {s.why for s in again.segments if s.output} == {"rules that use the current time are checked again"}
 
 
 # dead rows

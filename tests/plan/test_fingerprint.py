@@ -335,7 +335,7 @@ def test_a_fingerprint_round_trips_and_refuses_what_is_none() -> None:
     for found in before().values():
         assert Fingerprint.from_dict(json.loads(json.dumps(found.to_dict()))) == found
     for wrong in ({}, {"rows": "r"}, {"rows": "r", "columns": [], "order": None, "gate": ""}):
-        with pytest.raises(lp.LazypipeError, match="^this is no fingerprint: "):
+        with pytest.raises(lp.LazypipeError, match="^this is not a fingerprint: "):
             Fingerprint.from_dict(wrong)
 
 

@@ -214,7 +214,7 @@ def test_rows_stay(case: dict[str, Any], actions: list[Any]) -> None:
                     n: r for n, r in before.items() if n in failed
                 }
                 return
-            if any("is not kept, as all is made anew" in (s.why or "") for s in result.segments):
+            if any("are not kept, because everything is rebuilt" in (s.why or "") for s in result.segments):
                 assert case["both"]
                 return  # what a file held before it was changed is nowhere any more: the run says so
             fresh = world.run(f"fresh{number}", "kept-files")

@@ -158,7 +158,7 @@ class World:
     def judge(self, action: str) -> None:
         result = self.run()
         result.raise_for_status()
-        if any("is not kept, as all is made anew" in (s.why or "") for s in result.segments):
+        if any("are not kept, because everything is rebuilt" in (s.why or "") for s in result.segments):
             raise Anew
         self.take()
         every = [r for rows in (*self.read.values(), *self.gone) for r in rows]

@@ -65,11 +65,11 @@ def test_only_files_that_hold_touched_groups_are_read_again(tmp_path: Path) -> N
     files = [deliver(tmp_path, f"{n}", [(10 * n + m // 2, m) for m in range(20)]) for n in range(4)]
     run(tmp_path, data)
     assert held(tmp_path) == shares(tmp_path)
-    expected = "s: by the files of a, only those rows made anew whose k they touch, of the files that hold such rows"
+    expected = "s: reads new and changed files of a, recomputes only groups by k that they touch, from the files that hold rows of these groups"
     assert lp.Pipeline.from_dict(data, base=str(tmp_path)).compile().explain_incremental() == expected
     deliver(tmp_path, "late", [(3, 100), (11, 7), (99, 1)])
     (told,) = lp.Pipeline.from_dict(data, base=str(tmp_path)).compile().preview()
-    assert told["why"] == "a: 1 added, 4 unchanged; files that hold rows with the same k are read again"
+    assert told["why"] == "a: 1 added, 4 unchanged; files with rows of the same k are read again"
     assert [(r["files"], r["of"], r["at_least"]) for r in told["reads"]] == [(1, 5, True)]
     others = {path: spoil(path) for path in files[2:]}
     result = run(tmp_path, data)
@@ -217,11 +217,11 @@ def test_where_files_cannot_be_read_again_all_is_made_anew_only_in_full(tmp_path
     deliver(tmp_path, "3", [(1, 1)])
     before = held(tmp_path)
     with pytest.raises(
-        lp.StorageError, match="would lose the rows of a file that is gone.*rows of a are to be read again"
+        lp.StorageError, match="would lose the rows of a file that is gone.*rows of a must be read again"
     ):
         run(tmp_path, data)
     assert held(tmp_path) == before
-    assert run(tmp_path, data, full=True).why == "made anew, as asked for"
+    assert run(tmp_path, data, full=True).why == "full rebuild requested"
     assert held(tmp_path) == shares(tmp_path)
 
 
@@ -275,8 +275,8 @@ def test_rows_of_another_output_are_read_again_by_their_units(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("gate", "output", "expected"),
     [
-        ([{"not_null": {"columns": "v", "action": "drop"}}], {}, "full: s: not_null:v takes rows out, or changes them"),
-        ([], {"mode": "append"}, "full: s: each file changes what is there"),
+        ([{"not_null": {"columns": "v", "action": "drop"}}], {}, "full: s: not_null:v removes rows, or changes them"),
+        ([], {"mode": "append"}, "full: s: every file can change existing rows"),
     ],
 )
 def test_what_stands_against_groups_is_said(gate: list[Any], output: dict[str, Any], expected: str) -> None:

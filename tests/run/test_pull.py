@@ -234,7 +234,7 @@ def test_of_two_who_pull_the_same_one_wins(tmp_path: Path) -> None:
     with pytest.raises(CommitConflict) as caught:
         pipe.pull({"log": Given(meanwhile)})
     uri = f"{tmp_path}/pulled/{1:020}.parquet"
-    assert str(caught.value) == f"{uri}: another process has pulled meanwhile; go on: nothing came twice"
+    assert str(caught.value) == f"{uri}: another process pulled in the meantime; continue: nothing was stored twice"
     assert pl.read_parquet(uri).rows() == [(7, "k1")]
     assert names(tmp_path) == [f"{1:020}.parquet"]
 

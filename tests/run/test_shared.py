@@ -63,10 +63,10 @@ def counts(results: dict[str, lp.SegmentResult], of: str = "a") -> list[Any]:
 def test_only_new_files_of_a_source_with_two_readers_are_read(tmp_path: Path, gate: list[Any]) -> None:
     data = definition(gate)
     plan = lp.Pipeline.from_dict(data, base=str(tmp_path)).compile()
-    hashed = ["", "with the hashed keys of a.unique:id"]
+    hashed = ["", "with hashed keys kept for a.unique:id"]
     assert "full" not in plan.explain_incremental()
     assert plan.inner["a"].kind == "units"
-    assert str(plan.inner["a"]) == ", ".join(["by the files of a", *filter(None, [hashed[bool(gate)]])])
+    assert str(plan.inner["a"]) == ", ".join(["reads new and changed files of a", *filter(None, [hashed[bool(gate)]])])
     first = deliver(tmp_path, "1", [(1, "x"), (-1, "y")])
     run(tmp_path, data)
     spoil(first)

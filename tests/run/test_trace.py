@@ -262,21 +262,21 @@ QUERIES: list[tuple[Any, dict[str, Any], Any, Any, list[str]]] = [
         {"i": 2, "w": 200},
         [2],
         [1, 2],
-        ["sql finds rows of b by k, and all with the same are named"],
+        ["sql matches rows of b by k, and all rows with equal values are listed"],
     ),
     (
         [{"sql": "SELECT i, v FROM a WHERE g IN (SELECT k FROM b WHERE w > 100)"}],
         {"i": 2},
         [2],
         [1, 2],
-        ["sql finds rows of b by k, and all with the same are named"],
+        ["sql matches rows of b by k, and all rows with equal values are listed"],
     ),
     (
         [{"sql": "SELECT a.i, c.n FROM a LEFT JOIN (SELECT k, count(*) AS n FROM b GROUP BY k) AS c ON a.g = c.k"}],
         {"i": 0},
         [0],
         [0],
-        ["sql finds rows of b by k, and all with the same are named"],
+        ["sql matches rows of b by k, and all rows with equal values are listed"],
     ),
     (
         # numbers of two types are compared as neither of them
@@ -305,14 +305,14 @@ QUERIES: list[tuple[Any, dict[str, Any], Any, Any, list[str]]] = [
         {"g": 1},
         [0, 1],
         [],
-        ["sql goes by g, and all rows with the same are named"],
+        ["sql groups by g, and all rows with equal values are listed"],
     ),
     (
         [{"sql": "SELECT i, s AS z, v - avg(v) OVER (PARTITION BY s) AS w FROM a"}],
         {"i": 0},
         [0, 2],
         [],
-        ["sql goes by s, and all rows with the same are named"],
+        ["sql groups by s, and all rows with equal values are listed"],
     ),
     (
         [{"sql": "SELECT a.g, count(*) AS n, max(b.w) AS w FROM a LEFT JOIN b ON a.g = b.k GROUP BY a.g"}],
@@ -320,8 +320,8 @@ QUERIES: list[tuple[Any, dict[str, Any], Any, Any, list[str]]] = [
         [2],
         [1, 2],
         [
-            "sql goes by g, and all rows with the same are named",
-            "sql finds rows of b by k, and all with the same are named",
+            "sql groups by g, and all rows with equal values are listed",
+            "sql matches rows of b by k, and all rows with equal values are listed",
         ],
     ),
     (

@@ -13,7 +13,7 @@ from lazypipe.storage.datasets.dataset import Dataset
 from tests.delivered import CLOCK, put
 
 MADE_ANEW = "were recomputed, and would be added a second time"
-FIX = "run once in full (--full), which recomputes it, or use mode: upsert"
+FIX = "run once in full (--full), which rebuilds it, or use mode: upsert"
 
 
 class World:
@@ -190,7 +190,7 @@ def test_a_table_of_which_it_is_not_known_what_it_was_made_of(world: World) -> N
     world.run()
     assert f"rows of 'table' {MADE_ANEW}; {FIX}" in str(copy().segments[0].error)
     pipe = lp.Pipeline.from_dict(copying, base=str(world.root)).compile()
-    assert "recomputing it would lose rows" in str(pipe.run(full=True).segments[0].error)
+    assert "rebuilding it would lose rows" in str(pipe.run(full=True).segments[0].error)
 
 
 def test_a_source_that_is_new_is_no_loss(world: World) -> None:

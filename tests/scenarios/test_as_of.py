@@ -61,7 +61,7 @@ def test_facts_follow_a_history_that_is_corrected(tmp_path: Path) -> None:
         expected = [(c, d, tier(c, d)) for c, d in orders[: number * 10 + 10]]
         rows = found.select("customer", found["time"].dt.day(), "tier").rows()
         assert sorted(rows, key=str) == sorted(expected, key=str)
-    assert plan.explain_incremental().startswith("joined: by the files of orders")
+    assert plan.explain_incremental().startswith("joined: reads new and changed files of orders")
     upstream = str(plan.lineage().upstream("joined.tier"))
     assert "customers.tier → joined.tier" in upstream
     assert "orders.customer = customers.id" in upstream

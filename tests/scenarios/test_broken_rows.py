@@ -35,7 +35,7 @@ BROKEN = [
     ("6", "4,too,many,4.5", "it has 4 of 3 fields"),
     ("7", '5,"never closed,5.5', "a quote is not closed"),
     ("10", "", "it has 0 of 3 fields"),
-    ("11", '8,"closed" too early,8.5', "text stands behind the quote that closes a field"),
+    ("11", '8,"closed" too early,8.5', "there is text after the quote that closes a field"),
 ]
 
 
@@ -131,7 +131,7 @@ def test_lines_of_ndjson_that_cannot_be_read(tmp_path: Path, root: str, ending: 
     assert orders.ids() == [1, 6]
     assert orders.aside() == [
         (orders.uri("1"), "2", '{"id": 2, "note": ', "it is not JSON: Expecting value at character 19"),
-        (orders.uri("1"), "4", "[3]", "it is no JSON object"),
+        (orders.uri("1"), "4", "[3]", "it is not a JSON object"),
         (
             orders.uri("1"),
             "6",
@@ -261,7 +261,7 @@ def test_what_else_is_wrong_with_a_file_is_told_with_its_line(tmp_path: Path, ro
     orders.put("1", b'id,note\n1,"a\nb"\n2\nthree,c\n')
     error = orders.plan().run().segments[0].error
     assert str(error).startswith(
-        f"{orders.uri('1')}: source 'orders': is not readable as csv: 'three' in column 'id' is no Int64 (line 5)"
+        f"{orders.uri('1')}: source 'orders': is not readable as csv: 'three' in column 'id' is not a valid Int64 (line 5)"
     )
     assert not (tmp_path / "out.commits").exists()
 

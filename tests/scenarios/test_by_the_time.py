@@ -39,8 +39,8 @@ def folder(tmp_path: Path) -> Path:
 
 def reason(folder: Path) -> str:
     return (
-        f"{folder}/p.yaml:10:9: :now is another time in each run; write a parameter of your own, which changes when you say so, "
-        "or mode: append, which keeps rows as they were made"
+        f"{folder}/p.yaml:10:9: :now differs in every run; use a parameter of your own, which changes only when you change it, "
+        "or mode: append, which keeps existing rows"
     )
 
 
@@ -48,13 +48,13 @@ def test_plans_and_runs_name_the_time_as_the_reason(folder: Path, capsys: pytest
     pipe = lp.load(folder / "p.yaml")
     plan = pipe.compile(now=FIRST)
     assert plan.explain_incremental().splitlines() == [
-        f"c: by the files of a; all of it in each run, for {reason(folder)}",
-        "d: by the files of a",
+        f"c: reads new and changed files of a; rebuilds everything in every run, because {reason(folder)}",
+        "d: reads new and changed files of a",
     ]
     assert main(["plan", str(folder / "p.yaml")]) == 0
     printed = capsys.readouterr().out
-    assert printed.count("later runs will make all of it too, for ") == 1
-    assert f"    later runs will make all of it too, for {reason(folder)}\n" in printed
+    assert printed.count("later runs will rebuild it in full too, because ") == 1
+    assert f"    later runs will rebuild it in full too, because {reason(folder)}\n" in printed
     plan.run(now=FIRST)
     again = pipe.compile(now=SECOND)
     why = f"the definition or the time of the run changed: seen changed; {reason(folder)}"
@@ -82,4 +82,6 @@ def test_rows_that_are_appended_keep_their_time_and_nothing_is_told(folder: Path
 def test_a_definition_in_python_names_the_stage(folder: Path) -> None:
     made = lp.pipeline("p", base=str(folder)).source("a", "a-*.csv").stage("b", "a", [{"derive": {"seen": ":now"}}])
     plan = made.output("b", "out/b").build().compile(now=FIRST)
-    assert "; all of it in each run, for b: :now is another time in each run; write a " in plan.explain_incremental()
+    assert (
+        "; rebuilds everything in every run, because b: :now differs in every run; use a " in plan.explain_incremental()
+    )

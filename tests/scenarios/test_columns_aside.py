@@ -42,7 +42,8 @@ def test_rows_are_put_aside_as_they_are_now(tmp_path: Path, before: Any, after: 
     result = run(tmp_path, 2, after, {})
     result.raise_for_status()
     assert (
-        result.segments[-1].why == "the definition changed: partitions, rules ahead of it, or rows that these put aside"
+        result.segments[-1].why
+        == "the definition changed: partitioning, upstream rules, or the rows that these quarantine"
     )
     assert aside(tmp_path) == Counter(expected)
     assert run(tmp_path, 2, after, {}).status == "unchanged"
@@ -56,7 +57,7 @@ def test_what_is_aside_of_rows_that_are_only_added_to_loses_nothing(tmp_path: Pa
     with pytest.raises(lp.LazypipeError) as error:
         run(tmp_path, 3, [], append).raise_for_status()
     assert (
-        f"{tmp_path}/{ASIDE}: rows of 'mid' that were set aside before have values in 'w', but rows no longer have such a column, or have it with another type"
+        f"{tmp_path}/{ASIDE}: rows of 'mid' that were quarantined before have values in 'w', but rows no longer have such a column, or have it with another type"
         "; keep the columns, run once in full (--full), or delete this and mid.commits if those rows are not needed"
     ) in str(error.value)
     assert lp.scan(tmp_path / "out/end").collect()["id"].sort().to_list() == [1, 2]

@@ -296,7 +296,7 @@ def test_what_a_contract_says_holds_of_columns_that_nothing_reads(
         assert lp.scan(str(tmp_path / "out")).collect()["id"].to_list() == [1, 2, 1, 2]
     else:
         assert str(found).startswith(world.uri("f2"))
-        assert "'price'" in str(found) or (kind == "ndjson" and "'dear' is no Float64" in str(found))
+        assert "'price'" in str(found) or (kind == "ndjson" and "'dear' is not a valid Float64" in str(found))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -384,7 +384,7 @@ def test_what_does_not_fit_them_is_told(tmp_path: Path, dtype: str, text: str, f
     world.put(f1=f'{{"c": {text}}}\n')
     said = text.replace(".78", ".8")
     assert world.refusal({"columns": {"c": dtype}}) == (
-        f"{world.uri('f1')}: source 'a': column 'c' has 1 cell that is no {dtype}, such as '{said}' (line 1); {fix}"
+        f"{world.uri('f1')}: source 'a': column 'c' has 1 value that is not a valid {dtype}, such as '{said}' (line 1); {fix}"
     )
 
 
@@ -514,10 +514,10 @@ def test_a_frozen_type_takes_what_fits(tmp_path: Path, root: str, kind: str) -> 
 @pytest.mark.parametrize(
     ("bad", "said"),
     [
-        (pl.DataFrame({"x": ["1", "five", "six"]}), "2 cells that are no Int64, such as 'five'"),
-        (pl.DataFrame({"x": [1.0, 1.5]}), "1 cell that is no Int64, such as '1.5'"),
-        (pl.DataFrame({"x": pl.Series([1, 2**63], dtype=pl.UInt64)}), "1 cell that is no Int64, such as '9223372036854775808'"),
-        (pl.DataFrame({"x": [float("nan")]}), "1 cell that is no Int64, such as 'NaN'"),
+        (pl.DataFrame({"x": ["1", "five", "six"]}), "2 values that are not a valid Int64, such as 'five'"),
+        (pl.DataFrame({"x": [1.0, 1.5]}), "1 value that is not a valid Int64, such as '1.5'"),
+        (pl.DataFrame({"x": pl.Series([1, 2**63], dtype=pl.UInt64)}), "1 value that is not a valid Int64, such as '9223372036854775808'"),
+        (pl.DataFrame({"x": [float("nan")]}), "1 value that is not a valid Int64, such as 'NaN'"),
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("kind", TYPED)
@@ -758,7 +758,7 @@ def test_a_point_that_comes_where_only_commas_were_is_not_read_as_one(tmp_path: 
     world.put(f1="y;x\n1;7,5\n1;1.234\n" + "1;2,5\n" * 3)
     read = {"separator": ";", "decimal_comma": True}
     found = world.refusal({"columns": {"y": "Int64", "x": "Float64"}, "on_type_change": "evolve"}, read=read)
-    assert "column 'x' has 1 cell that is no Float64, such as '1.234'" in found
+    assert "column 'x' has 1 value that is not a valid Float64, such as '1.234'" in found
 
 
 @pytest.mark.parametrize(
@@ -1040,7 +1040,7 @@ def test_bytes_that_are_no_text_are_put_aside_and_stay_there(tmp_path: Path) -> 
     world.put(f1=pl.DataFrame({"id": [1, 2], "x": [b"ok", b"\xff\xfe"]}))
     contract = {"columns": {"id": "Int64", "x": "String"}}
     assert world.refusal({**contract, "on_type_change": "freeze"}).endswith(
-        "column 'x' has 1 cell that is no String, such as '\\\\xfffe'; fix the file, or say on_type_change: discard_row or discard_column"
+        "column 'x' has 1 value that is not a valid String, such as '\\\\xfffe'; fix the file, or say on_type_change: discard_row or discard_column"
     )
     assert rows(world.run({**contract, "on_type_change": "discard_row"})) == [(1, "ok")]
     assert json.loads(world.quarantine()["_lazypipe_raw"].item()) == {"id": None, "x": "\\xfffe"}

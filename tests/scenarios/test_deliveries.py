@@ -105,7 +105,7 @@ def test_what_was_whole_once_is_read_again_though_its_marker_is_gone(site: Site)
     (site.base / "in/1/_SUCCESS").unlink()
     assert site.run([], **expect).status == "unchanged"
     assert told(site.run([{"filter": "v > 0"}], **expect))[0] == "done"
-    assert site.run([], full=True, **expect).why == "made anew, as asked for"
+    assert site.run([], full=True, **expect).why == "full rebuild requested"
     assert site.rows() == [("a", 1)]
     # no delivery is refused that nothing is read of
     assert site.run([], **expect, on_partial="fail").status == "unchanged"
@@ -187,7 +187,7 @@ def test_a_file_that_is_still_written_in_an_output_that_is_made_anew(site: Site)
     full = site.run([WHOLE], full=True, **settle)
     assert told(full) == (
         "done",
-        "made anew, as asked for; waiting for in/a.csv (written 0 s ago, and to settle for 300 s)",
+        "full rebuild requested; waiting for in/a.csv (written 0 s ago, and to settle for 300 s)",
     )
     assert site.rows() == [("a", 5, 5)]
 
@@ -456,14 +456,14 @@ def test_what_is_made_anew_cannot_keep_what_is_not_there(site: Site) -> None:
     assert told(site.run([WHOLE], **source)) == ("unchanged", "nothing changed: s: 2 ignored, 1 unchanged")
     assert site.rows() == [("a", 1, 1), ("b", 2, 2), ("c", 3, 3)]
     site.put("d.csv", ("d", 4))
-    said = "s: 1 added, 2 ignored, 1 unchanged; rows of s are to be read again, and are no longer there as they were"
+    said = "s: 1 added, 2 ignored, 1 unchanged; rows of s must be read again, but their files changed or are gone"
     refused = site.run([WHOLE], **source)
     assert str(refused.error) == (
-        f"output 'flown': recomputing it would lose the rows of a file that is gone, such as {site.base / 'in/b.csv'} ({said}); "
+        f"output 'flown': rebuilding it would lose the rows of a file that is gone, such as {site.base / 'in/b.csv'} ({said}); "
         "put back what is gone, run it in full, or say on_removed: delete"
     )
     assert site.rows() == [("a", 1, 1), ("b", 2, 2), ("c", 3, 3)]
-    assert told(site.run([WHOLE], full=True, **source)) == ("done", "made anew, as asked for")
+    assert told(site.run([WHOLE], full=True, **source)) == ("done", "full rebuild requested")
     assert site.rows() == [("a", 1, 1), ("c", 30, 30), ("d", 4, 4)]
     assert told(site.run([WHOLE], **source)) == ("unchanged", "nothing changed: s: 3 unchanged")
 

@@ -391,7 +391,7 @@ def test_somebody_else_writes(tmp_path: Path) -> None:
     shop.deliver("2", id=[2])
     result = shop.run()
     result.raise_for_status()
-    fix = "write the output to another place, or move _delta_log away to begin anew"
+    fix = "write the output to another place, or move _delta_log away to start over"
     what = f"version 1 of the Delta table here was written by somebody else; {fix}"
     assert result.warnings == (f"output 'orders' is not up to date as a Delta table: {shop.uri}: {what}",)
     assert sorted(lp.scan(shop.uri).collect()["id"]) == [1, 2]

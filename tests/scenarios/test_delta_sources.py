@@ -171,11 +171,11 @@ def test_added_once(tmp_path: Path) -> None:
     assert lake.rows == lake.theirs
     lake.table.update({"id": "60"}, predicate="id = 6")
     assert lake.refusal() == (
-        "ROOT/out: output 'rows': rows of 's' were written again, and would be added a second time; "
-        "use mode: upsert, have new rows delivered as new files, or say on_modified: reprocess at the source to add them"
+        "ROOT/out: output 'rows': rows of 's' were rewritten, and would be added a second time; "
+        "read a feed of its changes instead, write to another place, or say at the source on_modified: reprocess to add all of its rows again"
     )
     lake.source = {"on_modified": "fail"}
-    assert "were written again" in lake.refusal()
+    assert "were rewritten" in lake.refusal()
     lake.source = {"on_modified": "reprocess"}
     lake.run()
     before = Counter((i,) for i in range(1, 10))
@@ -197,7 +197,7 @@ def test_added_rows_stay_when_their_files_go(tmp_path: Path) -> None:
     lake.write([5], by=["k"], k=["b"])
     lake.table.create_checkpoint()
     gone.unlink()  # so that the log does not say any more why the file is gone
-    assert "were written again" in lake.refusal()
+    assert "were rewritten" in lake.refusal()
 
 
 def test_rows_are_added_of_what_is_an_output_too(tmp_path: Path) -> None:
@@ -259,7 +259,7 @@ def test_tables_of_lazypipe(tmp_path: Path) -> None:
     lake.more = {}
     assert lake.refusal() == (
         "ROOT/t: 's' was read by its own log of commits before, and is read as a Delta table now, so new rows cannot be told from old; "
-        "run once in full (--full), which recomputes the output, or remove format: delta at the source"
+        "run once in full (--full), which rebuilds the output, or remove format: delta at the source"
     )
     lake.run(full=True)
     assert Counter(lp.scan(str(tmp_path / "added")).collect().rows()) == lake.theirs
@@ -284,7 +284,7 @@ def test_added_after_files_were_read_without_the_log(tmp_path: Path) -> None:
     lake.done()
     lake.more = {}
     lake.table.optimize.compact()
-    assert "were written again" in lake.refusal()
+    assert "were rewritten" in lake.refusal()
 
 
 def test_a_mix_whose_version_before_is_gone(tmp_path: Path) -> None:
@@ -296,7 +296,7 @@ def test_a_mix_whose_version_before_is_gone(tmp_path: Path) -> None:
     first = tmp_path / "t/_delta_log" / f"{0:020}.json"
     lake.table.create_checkpoint()
     first.unlink()
-    assert "were written again" in lake.refusal()
+    assert "were rewritten" in lake.refusal()
 
 
 def test_folders_with_a_delta_log_are_tables(tmp_path: Path) -> None:

@@ -91,7 +91,7 @@ def test_each_day_writes_the_sessions_that_close(tmp_path: Path) -> None:
     before = found(site)
     segment = site.run()
     assert found(site) == wanted()
-    # what its late rows had been in; and those of the next file, whose rows come under another watermark without it
+    # what its late rows had been in; and those of the next file, whose rows come under a different watermark without it
     assert len(found(site).items() - before.items()) == 3
     assert segment.written == 3 + 6
 
@@ -112,30 +112,30 @@ def test_what_is_touched_decides_over_rows_and_is_in_none(tmp_path: Path, do: st
     assert {source for source, _ in made[0]} == {"readings.at", "readings.site", "readings.x"}
 
 
-GROUPS = "by the files of readings, from the figures of hourly that are kept of each, only those rows made anew whose"
+GROUPS = "reads new and changed files of readings, with partial aggregates of hourly kept per file, recomputes only groups by"
 
-WHOLE = "by the files of readings, from the figures of hourly that are kept of each, all rows made anew of these"
+WHOLE = "reads new and changed files of readings, with partial aggregates of hourly kept per file, rewrites all rows from these"
 
 
 @pytest.mark.parametrize(
     ("do", "said"),
     [
-        (SESSIONS, f"{GROUPS} site, session_start, session_end they touch or event time reaches"),
-        (SESSIONS.replace("emit: on_close, ", ""), f"{GROUPS} site, session_start they touch"),
-        (SESSIONS.replace("by: site, ", ""), f"{GROUPS} session_start, session_end they touch or event time reaches"),
-        (SESSIONS.replace("emit: on_close, ", "") + "}, {select: [site, n]", f"{GROUPS} site they touch"),
-        (SESSIONS.replace("emit: on_close, ", "") + "}, {select: [session_start, site, n]", f"{GROUPS} site, session_start they touch"),
+        (SESSIONS, f"{GROUPS} site, session_start, session_end that they touch or event time reaches"),
+        (SESSIONS.replace("emit: on_close, ", ""), f"{GROUPS} site, session_start that they touch"),
+        (SESSIONS.replace("by: site, ", ""), f"{GROUPS} session_start, session_end that they touch or event time reaches"),
+        (SESSIONS.replace("emit: on_close, ", "") + "}, {select: [site, n]", f"{GROUPS} site that they touch"),
+        (SESSIONS.replace("emit: on_close, ", "") + "}, {select: [session_start, site, n]", f"{GROUPS} site, session_start that they touch"),
         (
             SESSIONS.replace("emit: on_close, ", "") + "}, {select: [session_start, n]",
-            f"{WHOLE} (session_start tells its groups apart only together with site, which is not in the output as it is)",
+            f"{WHOLE} (session_start identifies its groups only together with site, which is not in the output unchanged)",
         ),
         (
             SESSIONS + "}, {select: [session_start, session_end, n]",
-            f"{WHOLE} (session_start tells its groups apart only together with site, which is not in the output as it is)",
+            f"{WHOLE} (session_start identifies its groups only together with site, which is not in the output unchanged)",
         ),
         (
             SESSIONS + "}, {select: [site, session_start, n]",
-            f"{WHOLE} (hourly: rows come and leave by session_end, which is not in the output as it is, or not told apart in it)",
+            f"{WHOLE} (hourly: rows appear and leave by session_end, which is not in the output unchanged, or is not a grouping column)",
         ),
     ],
 )  # fmt: skip

@@ -150,7 +150,7 @@ def test_a_year_of_hourly_medians_takes_each_day_what_closes(tmp_path: Path) -> 
         site.deliver(f"{day:03}", rows)
         (step,) = site.plan().preview()
         assert step["why"] == (
-            f"readings: 1 added, {day} unchanged; files that hold rows with the same site, window_start, window_end, or of those that "
+            f"readings: 1 added, {day} unchanged; files with rows of the same site, window_start, window_end, or of groups that "
             "event time reaches, are read again"
         )
         assert [(of["files"], of["of"], of["at_least"]) for of in step["reads"]] == [(1, day + 1, True)]
@@ -166,8 +166,8 @@ def test_a_year_of_hourly_medians_takes_each_day_what_closes(tmp_path: Path) -> 
     # nothing came, nothing closes
     assert site.run().status == "unchanged"
     assert site.plan().explain_incremental() == (
-        "hourly: by the files of readings, only those rows made anew whose site, window_start, window_end they touch or event time reaches, "
-        "of the files that hold such rows"
+        "hourly: reads new and changed files of readings, recomputes only groups by site, window_start, window_end that they touch or event time reaches, "
+        "from the files that hold rows of these groups"
     )
 
 
@@ -247,7 +247,7 @@ def test_a_marker_closes_windows_of_rows_that_came_long_before(tmp_path: Path) -
     assert (step["how"], step["why"]) == (
         "units",
         (
-            "event time has reached 2023-01-05T02:00:00; files that hold rows with the same site, window_start, window_end, or of those that "
+            "event time has reached 2023-01-05T02:00:00; files with rows of the same site, window_start, window_end, or of groups that "
             "event time reaches, are read again"
         ),
     )
@@ -282,7 +282,7 @@ def test_rows_of_files_that_are_gone_cannot_be_read_again(tmp_path: Path) -> Non
     ):
         site.run()
     assert site.found() == before
-    assert site.run(full=True).why == "made anew, as asked for"
+    assert site.run(full=True).why == "full rebuild requested"
     assert site.found() == closed(hours(site.rows), T0 + timedelta(days=2))
 
 
@@ -292,8 +292,8 @@ def test_of_files_that_changed_what_they_hold_now_is_read_again(tmp_path: Path) 
     assert site.run().status == "unchanged"
     site.mark(datetime(2023, 1, 3))
     assert site.run().why == (
-        "event time has reached 2023-01-03T00:00:00; rows of readings are to be read again, and are no longer there as they were; "
-        "readings: what 1 ignored file held is not kept, as all is made anew"
+        "event time has reached 2023-01-03T00:00:00; rows of readings must be read again, but their files changed or are gone; "
+        "readings: rows of 1 ignored file are not kept, because everything is rebuilt"
     )
     assert site.found() == closed(hours(site.rows), T0 + timedelta(days=2))
 
@@ -330,45 +330,45 @@ SUMS = MEDIANS.replace("median(x)", "sum(x)")
     [
         (
             MEDIANS.replace("aggregate", "expect: {rows: 2}, aggregate"),
-            "full: hourly: event time decides over any row (whether windows lack something is asked of all of them)",
+            "full: hourly: any row can change when event time advances (expect checks all windows)",
         ),
         (
             "session: {time: at, gap: 1h, by: site, emit: on_close, aggregate: {m: median(x)}}",
-            "full: hourly: event time decides over any row (session goes by site, and not by session_end)",
+            "full: hourly: any row can change when event time advances (session groups by site, and not by session_end)",
         ),
         (
             "session: {time: at, gap: 1h, by: site, max_length: 1d, emit: on_close, aggregate: {m: sum(x)}}",
-            "full: hourly: event time decides over any row (session goes by site, and not by session_end)",
+            "full: hourly: any row can change when event time advances (session groups by site, and not by session_end)",
         ),
         (
             SUMS.replace("every: 1h", "every: [1h, 1d]"),
-            ("by the files of readings, from the figures of hourly that are kept of each, only those rows made anew whose "
-            "site, window, window_start, window_end they touch or event time reaches"),
+            ("reads new and changed files of readings, with partial aggregates of hourly kept per file, recomputes only groups by "
+            "site, window, window_start, window_end that they touch or event time reaches"),
         ),
         (
             SUMS.replace("every: 1h", "every: 1h, period: 1d"),
-            ("by the files of readings, from the figures of hourly that are kept of each, only those rows made anew whose "
-            "site, window_start, window_end they touch or event time reaches"),
+            ("reads new and changed files of readings, with partial aggregates of hourly kept per file, recomputes only groups by "
+            "site, window_start, window_end that they touch or event time reaches"),
         ),
         (
             MEDIANS + "}, {select: [site, window_start, m]",
-            "full: hourly: rows come and leave by window_end, which is not in the output as it is, or not told apart in it",
+            "full: hourly: rows appear and leave by window_end, which is not in the output unchanged, or is not a grouping column",
         ),
         (
             MEDIANS + "}, {rank: {by: site, order_by: m, as: r}",
-            "full: hourly: rows come and leave by window_end, which is not in the output as it is, or not told apart in it",
+            "full: hourly: rows appear and leave by window_end, which is not in the output unchanged, or is not a grouping column",
         ),
         (
             SUMS,
-            ("by the files of readings, from the figures of hourly that are kept of each, only those rows made anew whose "
-            "site, window_start, window_end they touch or event time reaches"),
+            ("reads new and changed files of readings, with partial aggregates of hourly kept per file, recomputes only groups by "
+            "site, window_start, window_end that they touch or event time reaches"),
         ),
         (
             SUMS.replace("emit: on_close", "keep_results: 7d"),
-            ("by the files of readings, from the figures of hourly that are kept of each, only those rows made anew whose "
-            "site, window_start, window_end they touch or event time reaches"),
+            ("reads new and changed files of readings, with partial aggregates of hourly kept per file, recomputes only groups by "
+            "site, window_start, window_end that they touch or event time reaches"),
         ),
-        ("closed: at", "full: hourly: closed can change any row (event time reaches rows that no file brings; let it follow an aggregate or window by at)"),
+        ("closed: at", "full: hourly: closed can change any row (event time changes rows without a new file; put it after an aggregate or window by at)"),
     ],
 )  # fmt: skip
 def test_a_definition_says_how_windows_close(tmp_path: Path, do: str, said: str) -> None:
@@ -391,7 +391,7 @@ def test_windows_that_share_figures_may_go_by_some_of_their_columns(tmp_path: Pa
     kinds = "[1h, 5h, all]" if "window," in columns else "1h, period: 5h"
     window = f"{{window: {{time: at, every: {kinds}, by: site, aggregate: {{n: sum(x)}}}}}}"
     site = Site.of(tmp_path, f"{window}, {{select: [{columns}]}}")
-    assert f"only those rows made anew whose {groups} they touch" in site.plan().explain_incremental()
+    assert f"recomputes only groups by {groups} that they touch" in site.plan().explain_incremental()
 
     def rows() -> list[Any]:
         return sorted(lp.scan(str(tmp_path / "out/hourly")).collect().rows(), key=repr)

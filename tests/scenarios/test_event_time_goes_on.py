@@ -189,7 +189,7 @@ def test_a_version_that_says_nothing_of_event_time_is_told_again(site: Site) -> 
     assert commit is not None
     info = {k: v for k, v in commit.info.items() if k != "watermark"}
     dataset.log.append(replace(commit, version=commit.version + 1, info=info))
-    assert whys(site.run())["rows"] == "how far event time is was not said yet"
+    assert whys(site.run())["rows"] == "the progress of event time was not recorded yet"
     assert (site.complete("rows"), site.run().status) == (0.5, "unchanged")
 
 

@@ -46,7 +46,7 @@ def test_a_decimal_with_more_digits_is_refused(tmp_path: Path, data: str, form: 
     result = run(data, tmp_path, form, ["1.25", "1.550", "", "1.555", "2.345"], contract=contract)
     line = 5 if form == "csv" else 4
     assert str(result.segments[0].error) == (
-        f"{data}/in.{form}: source 'a': column 't' has 2 cells that are no Decimal(9, 2), such as '1.555' (line {line}); "
+        f"{data}/in.{form}: source 'a': column 't' has 2 values that are not a valid Decimal(9, 2), such as '1.555' (line {line}); "
         "declare one with as many digits, fix the file, or say on_type_change: discard_row or discard_column"
     )
     assert not (tmp_path / "out.commits").exists()
@@ -60,7 +60,7 @@ def test_what_is_no_decimal_is_told_by_its_line(tmp_path: Path, data: str, form:
     result = run(data, tmp_path, form, ["1.25", cell], contract={"columns": {"t": "Decimal(9, 2)"}})
     line = 3 if form == "csv" else 2
     assert str(result.segments[0].error) == (
-        f"{data}/in.{form}: source 'a': column 't' has 1 cell that is no Decimal(9, 2), such as 'abc' (line {line}); "
+        f"{data}/in.{form}: source 'a': column 't' has 1 value that is not a valid Decimal(9, 2), such as 'abc' (line {line}); "
         "fix the file, or say on_type_change: discard_row or discard_column"
     )
 
@@ -123,7 +123,9 @@ def test_they_go_where_cells_go_that_do_not_fit(tmp_path: Path, data: str, mode:
 
 def test_with_another_mark_for_fractions(tmp_path: Path, data: str) -> None:
     result = run(data, tmp_path, "csv", ['"1,5"', LARGE], read={"decimal_comma": True})
-    assert f"column 't' has 1 cell that is no Float64, such as '{LARGE}' (line 3)" in str(result.segments[0].error)
+    assert f"column 't' has 1 value that is not a valid Float64, such as '{LARGE}' (line 3)" in str(
+        result.segments[0].error
+    )
 
 
 @given(st.lists(st.integers(-(10**40), 10**40) | st.integers(-(2**55), 2**55), min_size=1))

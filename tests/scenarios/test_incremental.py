@@ -144,7 +144,7 @@ def test_months_come_change_and_go(tmp_path: Path, data: Path) -> None:
 
     for version, then in enumerate(versions, start=1):
         assert held(tmp_path, version=version) == then
-    assert run(tmp_path, full=True)["flown"] == ("done", "made anew, as asked for")
+    assert run(tmp_path, full=True)["flown"] == ("done", "full rebuild requested")
     assert held(tmp_path) == versions[-1]
 
     lp.vacuum(str(tmp_path / "out/flown"), keep=1, older_than=timedelta(0))

@@ -75,7 +75,10 @@ def test_a_renamed_stage_is_the_same_stage(tmp_path: Path) -> None:
     first = run(tmp_path, renamed)
     named = "the definition changed: sources or stages were renamed, and what was read and counted is recorded under their names"
     assert first["b"] == ("done", named)
-    assert first["c"] == ("done", "the definition changed: partitions, rules ahead of it, or rows that these put aside")
+    assert first["c"] == (
+        "done",
+        "the definition changed: partitioning, upstream rules, or the rows that these quarantine",
+    )
     assert rows(tmp_path / "out/b") == [(1, "u"), (3, "u")]
     assert rows(tmp_path / "out/c") == [("u", 2, 4)]
     assert {s for s, _ in run(tmp_path, renamed).values()} == {"unchanged"}
@@ -181,7 +184,7 @@ def test_an_output_that_is_made_anew_grows_from_the_start(tmp_path: Path) -> Non
     run(tmp_path)
     assert run(tmp_path, full=True, max_files=2)["b"] == (
         "done",
-        "made anew, as asked for; a: 1 more left for later runs",
+        "full rebuild requested; a: 1 more left for later runs",
     )
     assert rows(tmp_path / "out/b") == [(1, "u"), (2, "u")]
     assert run(tmp_path, max_files=2)["b"] == ("done", "a: 1 added, 2 unchanged")

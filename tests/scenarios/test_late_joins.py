@@ -115,7 +115,7 @@ def test_late_rows_are_dropped_and_counted_or_stop_the_run(feed: Feed) -> None:
         ("late: quarantine", "late: aside", "97: 'late' cannot be 'aside'; known values: drop, fail, quarantine, update"),
         ("event_time: at, watermark: {delay: 1h}, ", "", "97: there is no column '_watermark', with the watermark that each row came under; give the source a watermark by files or by a column (a marker or commit gives its rows none), and let '_watermark' through; known columns: at, k, v"),
         ("{with: quotes, on: at, by: [k]", "{with: quotes, left_on: v, right_on: p, by: [k]", "114: column 'v' is Int64, which is not a date or time; name a column of dates or datetimes, or cast it first"),
-        ("}]}\noutputs", "}, {window: {time: at, every: 1h, late: drop, aggregate: {n: count(*)}}}]}\noutputs", "148: the late rows of asof_join are set aside in this stage already, and those of window would be too; give window a stage of its own"),
+        ("}]}\noutputs", "}, {window: {time: at, every: 1h, late: drop, aggregate: {n: count(*)}}}]}\noutputs", "148: the late rows of asof_join are handled in this stage already, and cannot be told from those of window; give window a stage of its own"),
     ],
 )  # fmt: skip
 def test_mistakes_are_told_where_they_are(old: str, new: str, message: str) -> None:
@@ -133,6 +133,6 @@ def test_late_rows_need_a_pipeline() -> None:
         ((_, arguments),) = step.items()
         arguments["late"] = "drop"
         with pytest.raises(
-            lp.DefinitionError, match="late rows can be set aside only in a pipeline, and this is not one"
+            lp.DefinitionError, match="late rows can be quarantined or dropped only in a pipeline, and this is not one"
         ):
             lp.apply(step, frame, b=frame)

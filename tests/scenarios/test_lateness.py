@@ -143,7 +143,7 @@ def test_a_corrected_delivery_changes_what_it_said_and_what_it_made_late(station
     station.deliver("01", ("01 08:00", "a", 1), ("01 09:00", "a", 98))
     result = station.run()
     assert (station.hours(), station.late()) == ({"01 08": (2, 3), "01 09": (1, 98)}, [])
-    assert result.segments[0].why == "readings: 1 modified, 1 unchanged, 1 under another watermark"
+    assert result.segments[0].why == "readings: 1 modified, 1 unchanged, 1 under a different watermark"
     station.run(full=True)
     assert (station.hours(), station.late()) == ({"01 08": (2, 3), "01 09": (1, 98)}, [])
 
@@ -279,14 +279,14 @@ def test_a_replay_says_which_rows_it_does_not_move(station: Station, capsys: pyt
     assert station.plan.status() == [status]
     assert main(["status", str(definition)]) == 0
     assert capsys.readouterr().out.splitlines()[-2:] == [
-        "2 rows in hourly__late, ahead of hourly",
-        "1 row in readings__quarantine, ahead of hourly",
+        "2 rows in hourly__late, upstream of hourly",
+        "1 row in readings__quarantine, upstream of hourly",
     ]
     assert main(["replay", str(definition), "hourly"]) == 0
     assert capsys.readouterr().err.splitlines()[1:] == [
         "0 rows remain in quarantine",
-        "2 rows came late to hourly, and stand in hourly__late: no replay moves them; a longer allowed_lateness takes them into their windows, in the next run",
-        "1 row stands in readings__quarantine, ahead of this gate: run with --full judges it again",
+        "2 rows came late to hourly, and are in hourly__late: replay does not move them; with a longer allowed_lateness, the next run adds them to their windows",
+        "1 row is in readings__quarantine, upstream of this gate: run with --full checks it again",
     ]
     definition.write_text(DEFINITION.replace("2h", "60d"))
     assert main(["run", str(definition)]) == 0

@@ -61,7 +61,7 @@ def test_what_they_do_not_reach_stops_the_run_with_its_file(tmp_path: Path, ext:
     deliver(tmp_path, ext, FINE, f"{year}-02-28T00:00:00")
     result = run(tmp_path, ext, more=more)
     with pytest.raises(
-        lp.LazypipeError, match=f"1.{ext}: source 'r': column 'at' has 1 cell that is no .*'{year}-02-28T"
+        lp.LazypipeError, match=f"1.{ext}: source 'r': column 'at' has 1 value that is not a valid .*'{year}-02-28T"
     ):
         result.raise_for_status()
     assert not (tmp_path / "out/made.commits").exists()

@@ -83,7 +83,7 @@ def test_each_runs_after_those_that_feed_it(lake: Path, capsys: pytest.CaptureFi
     code, planned, _ = told(capsys, "plan", *files(lake))
     steps = {Path(f).stem: [(s["name"], s["how"], s["why"]) for s in found] for f, found in planned["files"].items()}
     assert (code, planned["status"], [*steps]) == (0, "ok", ["c_alone", "d_raw", "a_report", "b_other"])
-    assert steps["a_report"] == [("total", "unknown", "depends on what raw/clean becomes in this run")]
+    assert steps["a_report"] == [("total", "unknown", "depends on what raw/clean writes in this run")]
     code, found, err = told(capsys, "run", *files(lake))
     assert (code, found["status"]) == (0, "done")
     assert [*short(found)] == ["c_alone", "d_raw", "a_report", "b_other"]

@@ -161,7 +161,7 @@ def test_an_output_that_somebody_else_has_made_of_newer_rows(world: World, monke
     (base, top) = result.segments
     assert (base.status, top.status, result.overtaken) == ("done", "error", True)
     assert str(top.error) == (
-        f"{world.root}/out/top: another run has committed meanwhile, of newer rows than this one has read; "
+        f"{world.root}/out/top: another run committed in the meantime, with newer rows than this one has read; "
         "run again: nothing of this run became visible"
     )
     assert (world.consumed(), world.rows()) == (3, world.expected(version=3))
@@ -241,7 +241,7 @@ def test_rows_that_several_outputs_share_are_not_taken_for_all_that_one_needs_by
     if top.status == "error":
         assert result.overtaken
         assert str(top.error) == (
-            f"{tmp_path}/out/top: another run has committed meanwhile, and more is needed of 'mid' than this one has read; "
+            f"{tmp_path}/out/top: another run committed in the meantime, and more is needed of 'mid' than this one has read; "
             "run again: nothing of this run became visible"
         )
         world.run().raise_for_status()
@@ -275,7 +275,7 @@ def test_rows_that_are_shared_by_what_others_share_are_not_taken_for_all_that_on
     assert result.overtaken
     (top,) = [s for s in result.segments if s.name == "top"]
     assert str(top.error) == (
-        "another run has committed meanwhile, and more is needed of 'mid' than this one has read; "
+        "another run committed in the meantime, and more is needed of 'mid' than this one has read; "
         "run again: nothing of this run became visible"
     )
     world.run().raise_for_status()

@@ -13,7 +13,7 @@ import pytest
 import lazypipe as lp
 from tests import delivered
 
-FIGURES = "from the figures of s that are kept of each"
+FIGURES = "with partial aggregates of s kept per file"
 
 FOLDED = {
     "first": "SELECT k, v, id FROM a ORDER BY v DESC, k, id LIMIT 4",
@@ -47,7 +47,7 @@ FOLDED = {
 OTHERS = {
     "ties": (
         "SELECT k, v FROM a ORDER BY v LIMIT 2",
-        "full: s: sql can change any row (of rows that it leaves equal, any may come first; order by k too)",
+        "full: s: sql can change any row (rows that tie have no order; order by k too)",
     ),
     "hidden order": ("SELECT k FROM a ORDER BY v, k LIMIT 2", "full: s: sql can change any row (LIMIT; it needs ORDER BY all columns that are selected, and no other)"),
     "computed order": ("SELECT k, v FROM a ORDER BY v + 1, k, v LIMIT 2", "full: s: sql can change any row (LIMIT; it needs ORDER BY all columns that are selected, and no other)"),
@@ -66,19 +66,19 @@ OTHERS = {
         "full: s: sql can change any row (LIMIT; it needs ORDER BY all columns that are selected, and no other)",
     ),
     "a misleading name": ("SELECT k, v AS offset FROM a ORDER BY offset, k LIMIT 3", "full: s: sql can change any row (LIMIT; it needs ORDER BY all columns that are selected, and no other)"),
-    "counted once": ("SELECT k, count(DISTINCT v) AS n FROM a GROUP BY k", "whose k they touch, of the files that hold such rows"),
-    "groups not told": ("SELECT sum(v) AS s FROM a GROUP BY k", "it does not give k as it is, which its rows go by"),
+    "counted once": ("SELECT k, count(DISTINCT v) AS n FROM a GROUP BY k", "groups by k that they touch, from the files that hold rows of these groups"),
+    "groups not told": ("SELECT sum(v) AS s FROM a GROUP BY k", "it does not give k unchanged, which it groups by"),
     "groups of groups": (
         "SELECT k, sum(s) AS s FROM (SELECT k, v, max(id) AS s FROM a GROUP BY k, v) AS t GROUP BY k",
-        "of the files that hold such rows",
+        "from the files that hold rows of these groups",
     ),
-    "single precision": ("SELECT k, avg(v::REAL) AS m FROM a GROUP BY k", "of the files that hold such rows"),
-    "a name without as": ("SELECT k, count(*) n FROM a GROUP BY k", "of the files that hold such rows"),
+    "single precision": ("SELECT k, avg(v::REAL) AS m FROM a GROUP BY k", "from the files that hold rows of these groups"),
+    "a name without as": ("SELECT k, count(*) n FROM a GROUP BY k", "from the files that hold rows of these groups"),
     "distinct groups": ("SELECT DISTINCT sum(v) AS s FROM a GROUP BY k", "(DISTINCT by other columns)"),
-    "distinct on": ("SELECT DISTINCT ON (k) k, v FROM a", "of the files that hold such rows"),
+    "distinct on": ("SELECT DISTINCT ON (k) k, v FROM a", "from the files that hold rows of these groups"),
     "a windowed figure": ("SELECT k, sum(v) AS s, rank() OVER (ORDER BY sum(v)) AS r FROM a GROUP BY k", "full: s: sql can change any row"),
-    "a computed group that is hidden": ("SELECT count(*) AS n FROM a GROUP BY v + 1", "GROUP BY without a column that is as it was"),
-    "text that adds up": ("SELECT k, string_agg(k, ',') AS s FROM a GROUP BY k", "of the files that hold such rows"),
+    "a computed group that is hidden": ("SELECT count(*) AS n FROM a GROUP BY v + 1", "GROUP BY without an unchanged column"),
+    "text that adds up": ("SELECT k, string_agg(k, ',') AS s FROM a GROUP BY k", "from the files that hold rows of these groups"),
     "groups of first": ("SELECT k, sum(v) AS s FROM (SELECT * FROM a LIMIT 5) AS t GROUP BY k", "(LIMIT; it needs ORDER BY all columns that are selected, and no other)"),
 }  # fmt: skip
 

@@ -108,7 +108,7 @@ def test_row_groups_behind_those_that_were_read_are_read_alone(tmp_path: Path) -
     assert exports.same().written == 400
     path = exports.write("a", groups(42))
     (step,) = exports.plan().preview()
-    assert step["why"] == "s: 1 grown (40 of 42 row groups as they were)"
+    assert step["why"] == "s: 1 grown (40 of 42 row groups unchanged)"
     size = path.stat().st_size - old[-1]
     assert step["reads"] == [{"name": "s", "files": 1, "of": 1, "bytes": size, "rows": 20}]
     assert exports.same().written == 20
@@ -131,13 +131,13 @@ def test_an_export_that_is_written_anew_each_night(tmp_path: Path) -> None:
     exports.same()
     exports.write("a", nights[1], codec="zstd")
     # it is not known yet which of its rows are in which row group, so it is read once more
-    assert exports.same().why == "s: 1 modified (40 of 43 row groups as they were)"
+    assert exports.same().why == "s: 1 modified (40 of 43 row groups unchanged)"
     assert exports.parts() == [0, borders(path)[40], borders(path)[42]]
     for night, same in ((nights[2], 42), (nights[3], 43)):
         last = exports.parts()[-1]
         exports.write("a", night, codec="zstd")
         (step,) = exports.plan().preview()
-        assert step["why"] == f"s: 1 modified ({same} of 44 row groups as they were)"
+        assert step["why"] == f"s: 1 modified ({same} of 44 row groups unchanged)"
         size, rows = path.stat().st_size - last, sum(map(len, night[borders(path).index(last) :]))
         assert step["reads"] == [{"name": "s", "files": 1, "of": 1, "bytes": size, "rows": rows}]
         exports.same()
@@ -159,7 +159,7 @@ def test_from_the_second_version_on_it_is_known_what_changes(tmp_path: Path) -> 
     exports.write("b", groups(40))
     exports.same()
     exports.write("b", groups(41))
-    assert exports.same().why == "s: 1 grown (40 of 41 row groups as they were), 1 unchanged"
+    assert exports.same().why == "s: 1 grown (40 of 41 row groups unchanged), 1 unchanged"
 
 
 @pytest.mark.usefixtures("first")
@@ -229,7 +229,7 @@ def test_bytes_that_are_read_elsewhere(tmp_path: Path, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(MemoryFileSystem, "cat_file", cat_file)
     (segment,) = plan.run(now=NOW).segments
-    assert (segment.why, segment.written) == ("s: 1 grown (8 of 10 row groups as they were)", 100)
+    assert (segment.why, segment.written) == ("s: 1 grown (8 of 10 row groups unchanged)", 100)
     places = borders(path)
     tail = min(places[8], path.stat().st_size - (64 << 10))  # the footer, and what comes along with it
     assert [r for r in ranges if r[0] < tail] == []
@@ -311,9 +311,9 @@ def test_parts_go_along_with_their_file(tmp_path: Path) -> None:
     moved.rename(path)
     assert exports.step().why == "nothing changed: s: 1 touched"
     exports.write("a", groups(8))
-    assert exports.step(max_files=1).why == "s: 1 grown (6 of 8 row groups as they were)"
+    assert exports.step(max_files=1).why == "s: 1 grown (6 of 8 row groups unchanged)"
     lp.rollback(exports.plan(), "o", version=2)
-    assert exports.same().why == "s: 1 grown (6 of 8 row groups as they were)"
+    assert exports.same().why == "s: 1 grown (6 of 8 row groups unchanged)"
     path.unlink()
     exports.write("b", groups(1))
     exports.same()

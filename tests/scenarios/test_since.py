@@ -103,7 +103,7 @@ def test_what_was_read_stays_and_goes_as_ever(world: World) -> None:
     assert world.told(since="2024-01-06") == (
         "waiting",
         (
-            "waiting for a run that takes all: recomputing it would lose rows: a file that it was made of was not written since "
+            "waiting for a run without since and until: rebuilding it would lose rows: a file that it was made of was not written since "
             f"2024-01-06T00:00:00, such as {world.root}/in/f1.csv"
         ),
     )
@@ -121,7 +121,7 @@ def test_in_full_it_is_refused_where_rows_would_be_lost(world: World, output: di
     before = world.rows()
     found = world.run(since="2024-01-09", full=True)
     assert str(found.error) == (
-        f"{world.root}/out/o: output 'o': recomputing it would lose rows: a file that it was made of was not written since "
+        f"{world.root}/out/o: output 'o': rebuilding it would lose rows: a file that it was made of was not written since "
         f"2024-01-09T00:00:00, such as {world.root}/in/f5.csv; leave out full, or since and until"
     )
     assert "2 files that it was made of were not written before 2024-01-02T00:00:00" in str(
@@ -203,7 +203,7 @@ def test_on_the_command_line(world: World, capsys: pytest.CaptureFixture[str]) -
     assert main(["run", str(path), "--since", "2024-01-05", "--until", "2024-01-06"]) == 0
     assert world.rows() == [("a", 5)]
     assert main(["run", str(path), "--full", "--until", "2024-01-05"]) == 3
-    assert "recomputing it would lose rows" in capsys.readouterr().err
+    assert "rebuilding it would lose rows" in capsys.readouterr().err
     assert main(["run", str(path), "--window", "2024-01-01..2024-02-01", "--chunk", "7d", "--since", "2024-01-05"]) == 2
     assert "leave one of them out" in capsys.readouterr().err
     assert main(["stream", str(path), "--once", "--since", "2024-01-06"]) == 0

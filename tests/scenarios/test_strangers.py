@@ -42,7 +42,7 @@ def source(folder: Path, rows: pl.DataFrame, *gate: dict[str, Any]) -> Any:
 @pytest.mark.parametrize(
     ("sql", "said"),
     [
-        ("s::date", "String cannot be cast to Date; write date(x), or put the operation cast ahead of it"),
+        ("s::date", "String cannot be cast to Date; write date(x), or put the operation cast before it"),
         (
             "try_cast(s AS timestamp)",
             "String cannot be cast to Datetime; write timestamp(x), or put the operation cast",
@@ -206,7 +206,7 @@ def test_a_quarantine_is_a_source_like_any_other(tmp_path: Path) -> None:
                 "evolve, discard_column or discard_row"
             ),
         ),
-        ("id,n\n3,x\n", "is not readable as csv: 'x' in column 'n' is no Int64 (line 2); fix the row"),
+        ("id,n\n3,x\n", "is not readable as csv: 'x' in column 'n' is not a valid Int64 (line 2); fix the row"),
         ("id,n\n3,4,5\n", "is not readable as csv: a line has too many fields (line 2); fix the row"),
         (
             "id;n\n3;4,5\n",
@@ -357,7 +357,7 @@ def test_personal_data_is_not_quoted_from_frozen_columns(tmp_path: Path) -> None
     for tags, told in (({}, "'a@b.c'"), ({"mail": {"tags": ["pii"]}}, "***")):
         made = lp.pipeline("p", base=str(tmp_path)).source("in", "?.parquet", columns=tags, contract=contract)
         result = made.output("in", "out").build().compile().run()
-        assert f"column 'mail' has 1 cell that is no Int64, such as {told}" in str(result.segments[0].error)
+        assert f"column 'mail' has 1 value that is not a valid Int64, such as {told}" in str(result.segments[0].error)
 
 
 def test_what_others_have_is_not_said_of_the_contract(tmp_path: Path) -> None:

@@ -564,7 +564,7 @@ def test_a_tail_comes_under_the_watermark_of_its_file(tmp_path: Path) -> None:
     assert sorted(under()) == [(1, 1), (2, 5), (3, 5)]
     # what others came under changes with the times in what is appended ahead of them
     logs.add("1", "2023-01-09,4\n")
-    assert run() == ("s: 1 grown, 1 unchanged, 1 under another watermark", 3)
+    assert run() == ("s: 1 grown, 1 unchanged, 1 under a different watermark", 3)
     assert sorted(under()) == [(1, 1), (2, 9), (3, 9), (4, 1)]
     # a time that was too far ahead, and is none any more: all of the file is judged again
     logs.add("2", f"{datetime.fromtimestamp(OLD + 3 * 86_400, UTC):%Y-%m-%d},5\n")

@@ -223,7 +223,7 @@ def test_where_it_is_not_known_any_more_what_took_whose_place(tmp_path: Path) ->
     world.run(outputs=["o"])
     lp.vacuum(str(tmp_path / "out/o"))
     plan = lp.Pipeline.from_dict(world.definition, base=tmp_path).compile()
-    assert "rows of 's' were written again, and would be added a second time" in str(plan.run().segments[1].error)
+    assert "rows of 's' were rewritten, and would be added a second time" in str(plan.run().segments[1].error)
     assert copied(world) == [1, 2]
 
 

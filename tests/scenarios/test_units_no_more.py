@@ -67,7 +67,7 @@ def test_rows_that_were_added_are_not_added_once_more(tmp_path: Path, ahead: boo
         plan.run().raise_for_status()
     before = held(tmp_path, "end")
     name = "m" if ahead else "mid"
-    said = f"output 'end': rows of '{name}' were written again, and would be added a second time"
+    said = f"output 'end': rows of '{name}' were rewritten, and would be added a second time"
     for plan in plans(tmp_path, KEYS, ahead=ahead, mode="append"):
         with pytest.raises(lp.LazypipeError, match=said):
             plan.run().raise_for_status()

@@ -187,7 +187,7 @@ def test_an_aggregate_is_made_of_all_and_only_what_differs_is_written(world: Wor
     world.done()
     assert world.rows() == [("a", 2), ("b", 2), ("c", 1)]
     assert world.done() == {"orders": "unchanged"}
-    assert world.compile().explain_incremental() == "orders: full: orders: each file changes what is there"
+    assert world.compile().explain_incremental() == "orders: full: orders: every file can change existing rows"
 
 
 # delete
@@ -214,8 +214,8 @@ def test_a_feed_of_keys_removes_rows(world: World) -> None:
     assert world.done() == {"orders": "unchanged", "forget": "done"}
     assert world.rows() == [(2, 22), (3, 3)]
     assert world.refusal(full=True) == (
-        "output 'orders': it cannot be recomputed: when 'forget' removed which keys is no longer known; "
-        "let the next run go on from what is there, or write to another place"
+        "output 'orders': it cannot be rebuilt: which keys 'forget' removed, and when, is no longer known; "
+        "run without --full, or write to another place"
     )
     # where what writes the rows fails, nothing is removed
     world.deliver("3", id=[5, 5], x=[5, 5])
@@ -260,7 +260,7 @@ def test_who_reads_what_keys_are_removed_from_reads_it_without_them(world: World
     # only keys come
     world.deliver("2", "gone", id=[1], why=["asked"])
     steps = {s["name"]: s["why"] for s in world.compile().preview()}
-    assert steps["by_x"] == "depends on what forget becomes in this run"
+    assert steps["by_x"] == "depends on what forget writes in this run"
     world.done()
     assert held() == [[(8, 1, 3)], [(8, 3.0)], [(1, "asked", None), (2, "asked", None)]]
     # what a reader finds out itself is removed once it has
@@ -482,8 +482,9 @@ def test_customers_have_a_history(world: World) -> None:
         (2, "Köln", days[4], None, True),
     ]
     assert_frame_equal(found, pl.DataFrame(expected, schema=found.schema, orient="row"))
-    assert world.refusal(full=True).startswith(
-        "output 'orders': it cannot be recomputed: versions have the times of the runs that found them; "
+    assert world.refusal(full=True) == (
+        "output 'orders': it cannot be rebuilt: its versions are dated by the times of their runs; "
+        "run without --full, or write to another place"
     )
 
 
@@ -524,19 +525,19 @@ def test_append_takes_each_file_once(world: World) -> None:
     # another definition holds for what comes
     world.do = [{"derive": {"id": "id * 10"}}]
     (segment,) = world.run().segments
-    holds = "the definition changed, and holds for what is new"
+    holds = "the definition changed, and applies to new rows only"
     assert (segment.status, segment.why) == ("unchanged", f"nothing new: s: 2 unchanged; {holds}")
     (step,) = world.compile().preview()
     assert step["why"] == segment.why
     world.deliver("3", id=[3])
     (segment,) = world.run().segments
-    assert segment.why == "s: 1 added, 2 unchanged; the definition changed, and holds for what is new"
+    assert segment.why == "s: 1 added, 2 unchanged; the definition changed, and applies to new rows only"
     assert world.rows() == [(1,), (2,), (30,)]
     (world.root / "in/1.parquet").unlink()
     assert world.done() == {"orders": "unchanged"}
     assert world.refusal(full=True) == (
-        f"output 'orders': recomputing it would lose rows: a file that it was made of is gone, such as {world.root}/in/1.parquet; "
-        "bring back what is gone, let the next run go on from what is there, or write to another place"
+        f"output 'orders': rebuilding it would lose rows: a file that it was made of is gone, such as {world.root}/in/1.parquet; "
+        "restore it, run without --full, or write to another place"
     )
     world.deliver("1", id=[1])
     assert world.done(full=True) == {"orders": "done"}
@@ -546,7 +547,7 @@ def test_append_takes_each_file_once(world: World) -> None:
     assert world.refusal() == (
         "output 'orders': its rows have columns or partitions that differ from the dataset's, in 'more'; "
         "allow such columns in its contract (on_new_column: evolve), "
-        "run once in full (--full), which recomputes it, or write to another place"
+        "run once in full (--full), which rebuilds it, or write to another place"
     )
     world.output = {"mode": "append", "contract": {"columns": {}, "on_new_column": "evolve"}}
     assert world.done() == {"orders": "done"}
@@ -565,12 +566,17 @@ def test_append_to_a_log_that_grows(world: World) -> None:
     log.write_text("id\n1\n2\n3\n45\n")
     assert world.refusal() == (
         f"output 'orders': {log} has grown, and the rows added before would be added a second time: what was read of it "
-        "does not end with a row, or was not hashed; use mode: upsert, have "
-        "new rows delivered as new files, or say on_modified: reprocess at the source to add them"
+        "does not end with a row, or was not hashed; run once in full (--full), which rebuilds it, or say at the source "
+        "on_modified: reprocess to add all of its rows again, or ignore to add none"
     )
+    world.source["on_modified"] = "ignore"
+    assert world.done() == {"orders": "unchanged"}
+    assert world.rows() == [(1,), (2,), (3,), (4,)]
     world.source["on_modified"] = "reprocess"
     world.done()
     assert world.rows() == [(1,), (1,), (2,), (2,), (3,), (3,), (4,), (45,)]
+    assert world.done(full=True) == {"orders": "done"}
+    assert world.rows() == [(1,), (2,), (3,), (45,)]
 
 
 REWRITTEN = (
@@ -653,7 +659,7 @@ def test_append_from_a_table_that_is_written_again(world: World) -> None:
     assert lp.scan(str(world.root / "out/copy")).collect().height == 3
     world.deliver("3", id=[3], x=[4])
     result = world.run()
-    assert "rows of 'orders' were written again, and would be added a second time" in str(result.segments[1].error)
+    assert "rows of 'orders' were rewritten, and would be added a second time" in str(result.segments[1].error)
 
 
 def test_only_days_that_come_are_replaced(world: World) -> None:
@@ -753,7 +759,7 @@ def test_another_mode_on_a_dataset_that_is_there(world: World) -> None:
     world.done()
     world.output = {"mode": "upsert", "key": "id"}
     told = (
-        "output 'orders' has mode: {}, and the dataset was written with mode: {}; run once in full (--full), which recomputes it, "
+        "output 'orders' has mode: {}, and the dataset was written with mode: {}; run once in full (--full), which rebuilds it, "
         "or write to another place"
     )
     assert world.refusal() == told.format("upsert", "replace")
@@ -764,7 +770,7 @@ def test_another_mode_on_a_dataset_that_is_there(world: World) -> None:
     world.output = {}
     assert world.refusal() == told.format("replace", "upsert")
     (world.root / "in/1.parquet").unlink()
-    assert "recomputing it would lose rows" in world.refusal(full=True)
+    assert "rebuilding it would lose rows" in world.refusal(full=True)
     world.deliver("1", id=[1], x=[1])
     assert world.done(full=True) == {"orders": "done"}
     assert world.rows() == [(1, 1), (1, 2)]
@@ -781,12 +787,12 @@ def test_another_key_on_a_dataset_that_is_there(world: World) -> None:
     world.deliver("2", id=[1], part=["c"], x=[2])
     world.output = {"mode": "upsert", "key": "id", "order_by": "x"}
     assert world.refusal() == (
-        "output 'orders' has key: [id], and the dataset was written with key: [id, part]; run once in full (--full), which recomputes it, "
+        "output 'orders' has key: [id], and the dataset was written with key: [id, part]; run once in full (--full), which rebuilds it, "
         "or write to another place"
     )
     (world.root / "in/1.parquet").unlink()
     world.deliver("0", id=[1], part=["a"], x=[1])
-    assert "recomputing it would lose rows" in world.refusal(full=True)
+    assert "rebuilding it would lose rows" in world.refusal(full=True)
     world.output = {"mode": "upsert", "key": ["part", "id"]}  # in whatever order
     world.done()
     assert world.rows("id", "part", "x") == [(1, "a", 1), (1, "b", 1), (1, "c", 2)]
@@ -830,13 +836,16 @@ def test_versions_by_another_clock(world: World) -> None:
     world.deliver("2", id=[1], x=[2], at=at)
     world.output = own
     assert world.refusal() == (
-        "versions of output 'orders' have times of their own, and those that are there have the times of the runs that found them; "
+        "versions of output 'orders' are dated by event_time, and the existing ones by the times of their runs; "
         "remove event_time, or write to another place"
     )
-    never = "output 'orders': it cannot be recomputed: versions have the times of the runs that found them; "
-    assert world.refusal(full=True).startswith(never)
+    never = (
+        "output 'orders': it cannot be rebuilt: its versions are dated by the times of their runs; "
+        "go back to the mode, key and event_time that it was written with, or write to another place"
+    )
+    assert world.refusal(full=True) == never
     world.output = {}
-    assert world.refusal(full=True).startswith(never)
+    assert world.refusal(full=True) == never
     world.output = {"mode": "scd2", "key": "id"}
     world.done()
     assert [row[:2] for row in world.rows("x", "is_current", "valid_from")] == [(1, False), (2, True)]
@@ -849,7 +858,7 @@ def test_versions_with_times_of_their_own_can_be_made_in_another_way(world: Worl
     world.done()
     world.output = {"mode": "scd2", "key": "id"}
     assert world.refusal() == (
-        "versions of output 'orders' have the times of the runs that found them, and those that are there have times of their own; "
+        "versions of output 'orders' are dated by the times of their runs, and the existing ones by event_time; "
         "say event_time, or write to another place, or run once in full (--full)"
     )
     world.output = {}
@@ -896,7 +905,7 @@ def test_a_commit_that_does_not_say_what_it_has_consumed(world: World) -> None:
     dataset.commit((), commit.schema, run="x", time=START, mode="append")
     assert world.refusal() == (
         "output 'orders': the last version does not record what it was made from, so new input cannot be told from old; "
-        "run once in full (--full), which recomputes it"
+        "run once in full (--full), which rebuilds it"
     )
     dataset.commit((), commit.schema, run="y", time=START, mode="append", info={"consumed": {"format": 0}})
     assert "the record of what the output has consumed is damaged" in world.refusal()
@@ -927,7 +936,7 @@ def test_a_side_that_is_not_whole_is_waited_for(world: World) -> None:
     assert world.rows() == [(1, "A"), (1, "a"), (2, "B")]
     assert (
         world.compile().explain_incremental()
-        == "orders: by the files of s; what is there stays as it is if names changes"
+        == "orders: reads new and changed files of s; if names changes, existing rows stay as they are"
     )
 
 

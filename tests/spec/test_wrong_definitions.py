@@ -142,8 +142,8 @@ OPERATIONS = {
     "derive: {@a: mean(delay)}": "unknown function 'mean'; write avg(x)",
     "derive: {@a: \"date_trunk('day', time_hour)\"}": "unknown function 'date_trunk'; did you mean 'date_trunc'?",
     "derive: {@a: flight / tailnum}": "cannot divide with String; cast one of them, as in x::double or x::text",
-    "@filter: flight > 1 && late": "bad SQL: && is no operator here; write AND",
-    "derive: {@a: flight ^ 2}": "bad SQL: ^ is no operator here; write pow(a, b) for powers",
+    "@filter: flight > 1 && late": "bad SQL: && is not an operator here; write AND",
+    "derive: {@a: flight ^ 2}": "bad SQL: ^ is not an operator here; write pow(a, b) for powers",
     "@filter: tailnum = NULL": "nothing is = NULL, not even NULL; write IS NULL",
     "@filter: tailnum == null OR late": "nothing is = NULL, not even NULL; write IS NULL",
     "@filter: late AND tailnum <> NULL": "nothing is <> NULL, whatever it is; write IS NOT NULL",
@@ -183,10 +183,10 @@ OPERATIONS = {
         "'planes' cannot be read inside an expression; join it first, or write a sql operation"
     ),
     "@filter: EXISTS (SELECT 1)": (
-        "a query cannot stand inside an expression; join what it reads, or write a sql operation"
+        "a query cannot be used inside an expression; join what it reads, or write a sql operation"
     ),
     "@filter: flight IN (SELECT 1)": (
-        "a query cannot stand inside an expression; join what it reads, or write a sql operation"
+        "a query cannot be used inside an expression; join what it reads, or write a sql operation"
     ),
     "@filter: date(time_hour AT TIME ZONE 'UTC') > :since": (
         "AT TIME ZONE has to be told whether time_hour has a zone; "
@@ -321,8 +321,7 @@ OPERATIONS = {
     "@sql: SELECT dely FROM self": NO_DELY,
     "@sql: SELECT flight FROM": "bad SQL: expected identifier, found the end; check the words before it",
     "@sql: SELECT * FROM {{ ref('flights') }}": (
-        "bad SQL: a { stands in it, and templates are not filled in here; "
-        "for {{ ref('x') }} write x, and list it in from"
+        "bad SQL: it contains {, and templates are not rendered here; for {{ ref('x') }} write x, and list it in from"
     ),
     "@sql: SELECT * FROM self WHERE tailnum = NULL": "nothing is = NULL, not even NULL; write IS NULL",
     "@sql: DROP TABLE self": "a sql operation must be one SELECT statement; start it with SELECT or WITH",

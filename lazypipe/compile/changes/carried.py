@@ -45,7 +45,9 @@ def carry_query(node: Node, index: int, operation: Operation, table: Table, scop
     for name, places in _looked_up(passing).items():
         for place in places:
             table = _with_found(table, scope.tables[name], place)
-            said.append(f"sql finds rows of {name} by {', '.join(place.there)}, and all with the same are named")
+            said.append(
+                f"sql matches rows of {name} by {', '.join(place.there)}, and all rows with equal values are listed"
+            )
         whole.discard(name)
     reasons = (*said, *(f"sql can read any row of {name}" for name in sorted(whole)))
     query = _Query(passing, table, scope)
@@ -60,7 +62,7 @@ def carry_query(node: Node, index: int, operation: Operation, table: Table, scop
     made = query.lowered(operation, told=False).join(
         groups, left_on=[*apart.values()], right_on=[*apart], how="left", nulls_equal=True
     )
-    by = f"sql goes by {', '.join(apart)}, and all rows with the same are named"
+    by = f"sql groups by {', '.join(apart)}, and all rows with equal values are listed"
     return Carried(made, frozenset(whole), (by, *reasons))
 
 

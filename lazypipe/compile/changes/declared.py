@@ -32,7 +32,7 @@ def check_rows(operation: Python, table: Table, scope: Scope, lowered: pl.LazyFr
         raise scope.fault(what, "remove incremental, or do that in another step", "incremental")
     there = carrying.collect_schema()
     if there.get(UNIT) != pl.UInt64 or (not found.opaque and found.kept.get(UNIT) != UNIT):
-        what = f"{name} does not keep columns that it does not know, so its rows cannot be traced to their files"
+        what = f"{name} drops columns that it does not know, so its rows cannot be traced to their files"
         raise scope.fault(what, "add columns with with_columns, and remove them with drop", "incremental")
     if {n: t for n, t in there.items() if n != UNIT} != dict(schema):
         what = f"{name} returns other columns when its input has one more column"
@@ -55,5 +55,5 @@ def _against(found: Through) -> str:
     if found.against:
         return found.against
     if found.by is not None:
-        return "rows with the same " + ", ".join(sorted(found.by - {UNIT})) + " have to do with each other"
+        return "rows with the same " + ", ".join(sorted(found.by - {UNIT})) + " affect each other"
     return "it sorts them" if found.ordered else ""

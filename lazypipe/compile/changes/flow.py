@@ -120,7 +120,7 @@ class Flows:
                 return Flow(driving=frozenset([name]))
             inner = self.inner[name]
             if inner.kind != "units":
-                kept = f"{name}: its groups are made anew for each run, as several read it; write it as an output of its own"
+                kept = f"{name}: several stages read it, so its groups are rebuilt in every run; write it as an output of its own"
                 why = inner.reasons or (kept,)
                 return Flow(fixed=self._leaves(name), reasons=why, stuck=self._leaves(name))
             flow = Flow(driving=frozenset(inner.driving), loose=inner.because, sides=inner.sides)
@@ -150,7 +150,7 @@ class Flows:
         for check in node.checks:
             if check.measure is not None:
                 measured = chain.from_iterable(looked[n] for n in check.measure.frames if n in looked)
-                loose = dict.fromkeys(measured, f"{node.name}: {check.id} compares with all rows of it") | loose
+                loose = dict.fromkeys(measured, f"{node.name}: {check.id} compares with all of its rows") | loose
             if check.reference is not None:
                 of, leaves = check.reference, looked[check.reference.to]
                 match = Match(of.columns, of.to, of.others, times=of.least != 1 or of.most is not None)
@@ -158,7 +158,7 @@ class Flows:
                 if told is not None and repaired.isdisjoint(of.columns):
                     sides.append(Side(node.name, None, check.id, told, tuple(sorted(leaves))))
                 else:
-                    why = "compares nested values" if told is None else "looks up what the same gate repairs"
+                    why = "compares nested values" if told is None else "looks up a column that the same gate repairs"
                     loose = dict.fromkeys(leaves, f"{node.name}: {check.id} {why}") | loose
         return replace(flow, loose=loose, sides=tuple(sides))
 
@@ -219,19 +219,24 @@ class Flows:
         if not isinstance(operation, AsofJoin | IntervalJoin):
             return None, ""
         (side,), (other,) = sides, operation.inputs()
-        publish = f"write {other} as an output of its own, whose rows are followed"
+        publish = f"write {other} as an output of its own, so that changes in its rows can be followed"
         if side.reasons:
             return None, side.reasons[0]
         if side.cut or side.hashed:
-            return None, f"rows of {other} are made, or judged, by those of several files; {publish}"
+            return None, f"rows of {other} depend on rows of several files; {publish}"
         if len(side.driving) != 1 or side.fixed:
-            return None, f"{other} is made of {' and '.join(sorted(side.leaves))}; {publish}"
+            return None, f"{other} is computed from {' and '.join(sorted(side.leaves))}; {publish}"
         if operation.reach(passing.table, passing.scope) is None:
-            return None, "distances of such times are not told; take dates, datetimes or numbers"
+            return None, "there are no distances between keys of this type; use dates, datetimes or numbers"
         unseen = [n for n in (node.inputs[0], other) if not self._is_seen(n)]
         if unseen:
-            what = f"a gate of {unseen[0]}, or ahead of it, takes rows out by keys, looks others up, or repairs"
-            return None, f"{what}; write {unseen[0]} as an output of its own, whose rows are followed"
+            what = (
+                f"a gate of {unseen[0]}, or upstream of it, removes rows by key, looks other rows up, or repairs values"
+            )
+            return (
+                None,
+                f"{what}; write {unseen[0]} as an output of its own, so that changes in its rows can be followed",
+            )
         (leaf,) = side.driving
         return Flow(fixed=side.driving, reached=((leaf, node.name, passing.index),)), ""
 
@@ -291,11 +296,11 @@ class Flows:
         ends = [c for c in flow.by if carried(self.nodes, flow.cut, node.name, [c], stop=index) == {c: closed.end}]
         against = ""
         if closed.expectation is not None:
-            against = "whether windows lack something is asked of all of them"
+            against = "expect checks all windows"
         elif not ends:
             made, by = self.maker(flow.cut), ", ".join(flow.by)
-            against = f"{made} goes by {by}, and not by {closed.end}" if by else f"{made} has no groups"
-        against = against and f"{node.name}: event time decides over any row ({against})"
+            against = f"{made} groups by {by}, and not by {closed.end}" if by else f"{made} has no groups"
+        against = against and f"{node.name}: any row can change when event time advances ({against})"
         found = Closes(node.name, index, "" if against else ends[0])
         return replace(flow, whole=flow.whole or against or None, closing=(*flow.closing, found))
 
@@ -306,13 +311,13 @@ class Flows:
         last = self._is_last(node)
         for check in node.checks:
             if check.keys and check.removes_rows:
-                return f"{node.name}: {check.id} takes rows out by what stands in others"
+                return f"{node.name}: {check.id} removes rows depending on other rows"
             if check.measure is not None and not last:
-                return f"{node.name}: {check.id} is a matter of all rows; put it at the gate of what is written"
+                return f"{node.name}: {check.id} needs all rows; move it to the gate of the stage that is written"
             tolerated = check.action != "fail" or check.fail_above is not None
             if check.keys and tolerated and any(c.action == "quarantine" for c in node.checks):
                 # what is said of a row put aside would change with rows of other files
-                return f"{node.name}: {check.id} is among the reasons of rows put aside, by what stands in others"
+                return f"{node.name}: {check.id} is among the reasons that quarantined rows carry, and depends on other rows"
             if self._is_hashed(check, node) and not hashable(check.keys, node.schema):
                 return f"{node.name}: {check.id} compares nested values"
         return None
@@ -321,9 +326,9 @@ class Flows:
         """Return what in a gate behind groups needs rows that are not in the output."""
         for check in node.checks:
             if node.name != self.segment.node:
-                return f"{node.name}: {check.id} judges rows that are not all in the output"
+                return f"{node.name}: {check.id} checks rows that are not all in the output"
             if check.removes_rows or check.repair is not None:
-                return f"{node.name}: {check.id} takes rows out, or changes them"
+                return f"{node.name}: {check.id} removes rows, or changes them"
         return _comparing(node)
 
     def _is_hashed(self, check: Check, node: Node) -> bool:

@@ -206,10 +206,10 @@ class Passing:
     def mixes(self, other: str) -> str:
         """Say why it is not known which of its rows a change in another input touches."""
         if isinstance(self.operation, Join):
-            return f"each row is put beside every row of {other}"
+            return f"each row is paired with every row of {other}"
         if self.plan.opaque:
             return self.plan.against
-        return f"rows do not find those of {other} by equal columns alone that both have as they are"
+        return f"rows of {other} are not matched by equality of unchanged columns alone"
 
     def against(self, behind: str = "", by: Sequence[str] = ()) -> str:
         """Say what stands against following single files behind it; or groups ``by`` columns, ``behind`` a step that makes them."""
@@ -220,12 +220,12 @@ class Passing:
         """Say why groups that are made ahead of it are not told apart behind it."""
         if self.inputs():
             name = self.node.name
-            return f"it stands behind {behind}, which goes by groups; write what {name} is up to there as an output of its own"
+            return f"it follows {behind}, which works by group; write {name} up to there as an output of its own"
         apart = [*self.apart()]
         if apart:
-            ahead = f"those of {behind} by {', '.join(by)}" if by else f"{behind} has no groups"
-            return f"its rows go by {', '.join(apart)}, {ahead}; let both go by a column that they share"
-        return f"it goes over all groups of {behind}"
+            ahead = f"{behind} by {', '.join(by)}" if by else f"{behind} has no groups"
+            return f"it works by {', '.join(apart)}, and {ahead}; give both a column in common"
+        return f"it needs all groups of {behind}"
 
     def _clause(self) -> str:
         """Say which part of the operation is the reason, and what to write instead where there is something."""
@@ -239,11 +239,11 @@ class Passing:
                 after = self.node.steps[self.index + 1 :]
                 missing = [c for c in self.table.schema if c not in {*operation.columns(self.table, self.scope)}]
                 first = after and isinstance(after[0][0], Limit)
-                return _untied(missing) if first else f"it promises the order of all rows; {_UNSORTED}"
+                return _untied(missing) if first else f"it orders all rows; {_UNSORTED}"
             case Sample():
-                return "it draws of all rows; take a fraction, which is a matter of each row"
+                return "it draws from all rows; use a fraction, which is decided row by row"
             case Limit():
-                return "which rows come first is not said; sort by all columns right before it"
+                return "the order of rows is undefined; sort by all columns right before it"
             case Python():
                 return "unless you declare incremental: rows"
             case Join():
@@ -256,9 +256,9 @@ class Passing:
             case Sql():
                 return self._query_clause(operation)
             case Closed():
-                return f"event time reaches rows that no file brings; let it follow an aggregate or window by {operation.end}"
+                return f"event time changes rows without a new file; put it after an aggregate or window by {operation.end}"
             case Aggregate() | Window() | Session():
-                return "it is not made of figures that add up file by file; give it by columns, by which it goes then"
+                return "its aggregates cannot be merged from partial ones; add by, so that only changed groups are recomputed"
         return f"{self.plan.against}; {_PARTITIONS}" if self.plan.against else ""
 
     def _query_clause(self, operation: Sql) -> str:
@@ -271,20 +271,20 @@ class Passing:
             what = self.plan.against or "ORDER BY"
             return f"{what}; {_INSTEAD[what]}" if what in _INSTEAD else what
         if self.ahead not in self.plan.rows:
-            return "its rows are not those ahead of it"
+            return "its rows are not made from those before it"
         if self.plan.by is not None:
-            return f"it does not give {' or '.join(sorted(self.plan.by))} as it is, which its rows go by; select it too"
-        return "the file of each row cannot be told"
+            return f"it does not give {' or '.join(sorted(self.plan.by))} unchanged, which it groups by; select it too"
+        return "the file of each row cannot be traced"
 
 
-_UNSORTED = "leave it out, for whoever reads the output can sort"
-_PARTITIONS = "let it go by columns as they are (by, or PARTITION BY)"
+_UNSORTED = "remove it, and sort where the output is read"
+_PARTITIONS = "partition it by unchanged columns (by, or PARTITION BY)"
 _INSTEAD: Mapping[str, str] = {
     "ORDER BY": _UNSORTED,
     "LIMIT": "it needs ORDER BY all columns that are selected, and no other",
-    "FULL JOIN": "the operation join follows both sides",
+    "FULL JOIN": "use the operation join, which follows both sides",
 }
 
 
 def _untied(missing: Sequence[str]) -> str:
-    return f"of rows that it leaves equal, any may come first; order by {', '.join(missing)} too"
+    return f"rows that tie have no order; order by {', '.join(missing)} too"

@@ -23,8 +23,8 @@ __all__ = ["strategies"]
 
 _WHOLE = {
     "snapshot": " keeps all rows of each run",
-    "scd2": " with deletes: close compares all rows with those that are there",
-    "replace_partitions": " gives whole partitions",
+    "scd2": " with deletes: close compares all rows with the existing ones",
+    "replace_partitions": " replaces whole partitions",
 }
 """What write modes need all rows for, where rows are not just added."""
 
@@ -72,10 +72,7 @@ class _Deriving:
         if keys:
             unfollowed -= {c.node for c in closing}
         loose, sides = self._followed(flow, kind, unfollowed)
-        twice = {
-            leaf: f"{name}: it is put beside rows by time, and read in another way too"
-            for leaf, name, _ in flow.reached
-        }
+        twice = {leaf: f"{name}: it is joined by time, and also read in another way" for leaf, name, _ in flow.reached}
         near = {leaf for leaf, *_ in reached}
         loose = {leaf: why for leaf, why in {**twice, **loose}.items() if leaf not in near}
         # without groups that are told apart, all is made of the figures
@@ -111,16 +108,16 @@ class _Deriving:
         if self.output is None:
             pass
         elif self.output.format != "dataset":
-            flow = flow.broken(f"one {self.output.format} file is written")
+            flow = flow.broken(f"one {self.output.format} file is written in full")
         elif self.output.mode != "replace" and not self.flows.adds:
             flow = flow.broken(f"mode: {self.output.mode}{_WHOLE.get(self.output.mode, '')}")
         elif self.output.mode != "replace" and flow.cut is not None:
-            flow = flow.broken(f"{flow.cut[0]}: each file changes what is there")
+            flow = flow.broken(f"{flow.cut[0]}: every file can change existing rows")
         elif not (flow.driving or flow.folded or flow.reasons):
             flow = flow.broken("it reads nothing row by row")
         both = (flow.driving | flow.folded) & flow.fixed
         if both:
-            what = f"{min(both)} is read row by row, and also as a whole"
+            what = f"{min(both)} is read both row by row and in full"
             flow = flow.broken(f"{what}; write what is looked up as an output of its own")
         return flow
 
@@ -128,7 +125,7 @@ class _Deriving:
         """Say why what is looked up behind groups that are read again is not followed."""
         assert flow.cut is not None
         made = self.flows.maker(flow.cut)
-        return f"{flow.cut[0]}: it is looked up behind {made}, which goes by groups; look it up ahead of that"
+        return f"{flow.cut[0]}: it is looked up after {made}, which works by group; look it up before that"
 
     def _followed(self, flow: Flow, kind: str, closing: Collection[str]) -> tuple[Mapping[str, str], tuple[Side, ...]]:
         """Return the fixed leaves whose changes make all anew, and the places where those of others are found by keys.
@@ -147,9 +144,9 @@ class _Deriving:
         if flow.whole is not None:
             return (), flow.whole
         if not flow.by:
-            return (), "no columns tell its groups apart"
+            return (), "it has no grouping columns"
         if all(schema[c].is_nested() for c in flow.by):
-            return (), "groups are told apart by nested values"
+            return (), "its grouping columns are nested"
         node, step = flow.cut
         ends = {c.end for c in flow.closing}
         implied = {*self.nodes[node].steps[step][0].implied} - ends
@@ -161,15 +158,15 @@ class _Deriving:
         if joint and lacking:
             others = [c for c in lacking if c not in joint]
             if others and found.keys() <= {*joint}:
-                what = f"{joint[0]} tells its groups apart only together with {', '.join(others)}"
-                return (), f"{what}, which is not in the output as it is"
+                what = f"{joint[0]} identifies its groups only together with {', '.join(others)}"
+                return (), f"{what}, which is not in the output unchanged"
             found = {c: name for c, name in found.items() if c not in joint}
         if not found:
-            return (), f"none of {', '.join(by)} is in the output as it is"
+            return (), f"none of {', '.join(by)} is in the output unchanged"
         for closing in flow.closing:
             if closing.end not in found:
-                what = f"{closing.node}: rows come and leave by {closing.end}"
-                return (), f"{what}, which is not in the output as it is, or not told apart in it"
+                what = f"{closing.node}: rows appear and leave by {closing.end}"
+                return (), f"{what}, which is not in the output unchanged, or is not a grouping column"
         return tuple((flow.apart.get(c, c), name) for c, name in found.items()), None
 
     @property

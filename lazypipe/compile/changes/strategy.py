@@ -90,24 +90,28 @@ class Strategy:
         beside = dict.fromkeys(leaf for leaf, *_ in self.reached)
         sides = (*self.sides, *self.grouped)
         looked = [n for n in self.fixed if n not in self.loose and any(n in s.leaves for s in sides)]
-        what = "what is there stays as it is" if self.adds else "all of it"
+        what = "existing rows stay as they are" if self.adds else "rebuilds everything"
         changes = [
-            ("those with changed keys", looked, ""),
-            ("what is made of the figures", [n for n in self.behind if n not in self.loose], ""),
+            ("rebuilds only what uses the changed keys", looked, ""),
+            (
+                "rebuilds everything computed from the partial aggregates",
+                [n for n in self.behind if n not in self.loose],
+                "",
+            ),
             *((what, [*of], f" ({why})" if why else "") for why, of in groupby(self.loose, self.because.get)),
         ]
-        fixed = "".join(f"; {what} if {' or '.join(names)} changes{why}" for what, names, why in changes if names)
-        reached = f" and those reached by what changes in {' or '.join(beside)}" if beside else ""
-        kept = [f"from the figures of {self.cut[0]} that are kept of each"] if self.cut and self.kind == "fold" else []
+        fixed = "".join(f"; if {' or '.join(names)} changes, {what}{why}" for what, names, why in changes if names)
+        reached = f" and files whose rows change with {' or '.join(beside)}" if beside else ""
+        kept = [f"with partial aggregates of {self.cut[0]} kept per file"] if self.cut and self.kind == "fold" else []
         if self.hashed:
-            kept.append(f"with the hashed keys of {' and '.join(map('.'.join, self.hashed))}")
+            kept.append(f"with hashed keys kept for {' and '.join(map('.'.join, self.hashed))}")
         if self.keys:
             reaches = " or event time reaches" if self.closing else ""
             names = ", ".join(name for _, name in self.keys)
-            kept.append(f"only those rows made anew whose {names} they touch{reaches}")
+            kept.append(f"recomputes only groups by {names} that they touch{reaches}")
         if self.kind == "parts":
-            kept.append("of the files that hold such rows")
+            kept.append("from the files that hold rows of these groups")
         if self.whole is not None:
-            kept.append(f"all rows made anew of these ({self.whole})")
-        files = f"by the files of {', '.join(self.driving)}{reached}"
+            kept.append(f"rewrites all rows from these ({self.whole})")
+        files = f"reads new and changed files of {', '.join(self.driving)}{reached}"
         return f"{', '.join([files, *kept])}{fixed}"

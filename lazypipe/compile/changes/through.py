@@ -175,9 +175,9 @@ def _step(node: PlanNode, below: Sequence[Through], ahead: str, known: frozenset
 
 
 _UNSEEN: Mapping[str, str] = {
-    "slice": "LIMIT", "row_index": "numbers of rows", "hconcat": "columns side by side", "merge_sorted": "a merge of sorted rows",
+    "slice": "LIMIT", "row_index": "row numbers", "hconcat": "a horizontal concatenation", "merge_sorted": "a merge of sorted rows",
 }  # fmt: skip
-_UNKNOWN = "a function that cannot be seen into"
+_UNKNOWN = "a function that cannot be analyzed"
 
 
 def _same(node: PlanNode, below: Sequence[Through], _: str) -> Through:
@@ -198,7 +198,7 @@ def _columns(node: PlanNode, below: Sequence[Through], _: str) -> Through:
     state = _mixed(state, [n.expr for n in node.exprs])
     lengths = [keeps_length(n.expr) for n in node.exprs]
     if False in lengths or (node.kind == "select" and True not in lengths):
-        raise _Against("values of all rows")
+        raise _Against("values computed from all rows")
     kept = dict(state.kept) if node.kind == "with_columns" else {}
     return replace(state, kept=_made(kept, node.exprs, state))
 
@@ -224,10 +224,10 @@ def _distinct(node: PlanNode, below: Sequence[Through], _: str) -> Through:
 def _group_by(node: PlanNode, below: Sequence[Through], _: str) -> Through:
     (state,) = below
     if node.option("index") is not None:
-        raise _Against("groups by time")
+        raise _Against("groups by time intervals")
     for part in (p for n in node.exprs for p in postorder(n.expr, PlanExpr.parts)):
         if part.kind in ("opaque", "window"):
-            raise _Against(_UNKNOWN if part.kind == "opaque" else "a window within an aggregate")
+            raise _Against(_UNKNOWN if part.kind == "opaque" else "a window function inside an aggregate")
     names = [Named(n, k) for n, k in zip(node.option("names"), node.keys, strict=True)]
     return replace(_within(state, node.keys, "GROUP BY"), kept=_made({}, names, state))
 
@@ -236,7 +236,7 @@ def _join(node: PlanNode, below: Sequence[Through], ahead: str) -> Through:
     left, right = below
     how, one, other = node.option("how"), left, right
     if ahead in left.rows | left.whole and ahead in right.rows | right.whole:
-        raise _Against("a join of rows with each other")
+        raise _Against("a self-join")
     if ahead in right.rows | right.whole:
         one, other = right, left
     if how not in ("inner", "cross", "right" if one is right else "left", *(() if one is right else ("semi", "anti"))):
@@ -250,7 +250,7 @@ def _union(_node: PlanNode, below: Sequence[Through], _: str) -> Through:
     if any(s.by is not None for s in below):
         raise _Against("UNION of groups")
     if not all(s.rows for s in below):
-        raise _Against("UNION with rows that are read as a whole")
+        raise _Against("UNION with rows that are read in full")
     first = below[0]
     kept = {c: o for c, o in first.kept.items() if all(s.kept.get(c) == o for s in below)}
     rows, whole = (frozenset[str]().union(*of) for of in ((s.rows for s in below), (s.whole for s in below)))
@@ -279,7 +279,7 @@ def _mixed(state: Through, exprs: Iterable[PlanExpr]) -> Through:
             ):
                 raise _Against(_UNKNOWN)
             if any(p.kind == "window" for a in window.args for p in postorder(a, PlanExpr.parts)):
-                raise _Against("a window within a window")
+                raise _Against("a window function inside another")
             state = _within(state, partition, "OVER")
     return state
 
@@ -306,5 +306,5 @@ def _within(state: Through, keys: Iterable[PlanExpr], what: str) -> Through:
     names = frozenset(state.kept[k.name] for k in keys if k.kind == "column" and k.name in state.kept)
     by = names if state.by is None else names & state.by
     if not by:
-        raise _Against(f"{what} without a column that is as it was" if state.by is None else f"{what} by other columns")
+        raise _Against(f"{what} without an unchanged column" if state.by is None else f"{what} by other columns")
     return replace(state, by=by)

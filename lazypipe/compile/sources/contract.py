@@ -316,7 +316,7 @@ def cell_checks(shape: Shape, form: str) -> tuple[Check, ...]:
             made = Check(f"new_column:{name}", "new_column", "quarantine", violated, description="a column that is new")
         elif name in targets:
             said, action = (
-                f"a cell that is no {dtype_name(targets[name].dtype)}",
+                f"a value that is not a valid {dtype_name(targets[name].dtype)}",
                 _ACTIONS[targets[name].on_type_change],
             )
             made = Check(f"type:{name}", "type", action, violated, column=name, description=said)

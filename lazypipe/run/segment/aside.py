@@ -317,7 +317,7 @@ class Quarantine:
     def _other_columns(self, before: Commit) -> StorageError:
         old, new = before.schema, self.schema
         named = ", ".join(repr(n) for n, t in old.items() if new.get(n) != t)
-        what = f"rows of {self.name!r} that were set aside before have values in {named}, but rows no longer have such a column, or have it with another type"
+        what = f"rows of {self.name!r} that were quarantined before have values in {named}, but rows no longer have such a column, or have it with another type"
         log = self.dataset.log.uri.rpartition("/")[2]
         fix = f"keep the columns, run once in full (--full), or delete this and {log} if those rows are not needed"
         return StorageError(what, uri=self.query.plan.redact(self.dataset.uri), fix=fix)

@@ -258,7 +258,7 @@ class Publication(Part):
             fs, path = uris.file_system(target, self.target.dataset.storage_options)
             if not fs.exists(path):
                 what = "a data file of the current version is gone, and its rows are needed again"
-                fix = "restore it from a backup, or run once in full, which recomputes the output"
+                fix = "restore it from a backup, or run once in full, which rebuilds the output"
                 raise StorageError(what, uri=self.plan.redact(target), fix=fix)
         assert isinstance(sink, DatasetSink)
         again = replace(sink, prefix=f"{sink.prefix}c")

@@ -84,7 +84,7 @@ class Target:
         latest = self.latest()
         if not (expected == 0 if latest is None else latest.stands(expected)):
             raise CommitConflict(
-                "another run has committed meanwhile",
+                "another run committed in the meantime",
                 uri=self.plan.redact(self.uri),
                 fix="run again: nothing of this run became visible",
             )

@@ -137,7 +137,7 @@ class Dataset:
         for file in commit.files:
             if not os.path.exists(os.path.join(root, file.path)):
                 what = f"a data file of version {commit.version} is gone"
-                fix = "restore it from a backup, roll back, or run in full, which recomputes the output"
+                fix = "restore it from a backup, roll back, or run in full, which rebuilds the output"
                 if (last := self.log.last()) != commit.version:
                     fix = f"restore it from a backup, or read another version: {last} is in force"
                 raise StorageError(what, uri=uris.join(self.uri, file.path), fix=fix)

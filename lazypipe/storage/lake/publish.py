@@ -57,7 +57,7 @@ def refuse_taken(uri: str, storage_options: Mapping[str, Any] | None = None) -> 
 
 
 def _refuse(uri: str, what: str) -> NoReturn:
-    raise StorageError(what, uri=uri, fix="write the output to another place, or move _delta_log away to begin anew")
+    raise StorageError(what, uri=uri, fix="write the output to another place, or move _delta_log away to start over")
 
 
 def catch_up(uri: str, log: CommitLog, latest: Commit, storage_options: Mapping[str, Any] | None = None) -> int:

@@ -282,7 +282,7 @@ def _keys(where: str, by: Sequence[str], schema: pl.Schema, add: Mapping[str, An
         try:
             found.append(_value(text, schema[name]) if text else None)  # an empty text is a null
         except (ValueError, ArithmeticError, KeyError) as error:
-            what = f"the Delta log says {text!r} of partition column {name!r}, which is no {schema[name]}"
+            what = f"the Delta log says {text!r} of partition column {name!r}, which is not a valid {schema[name]}"
             raise StorageError(what, uri=where, fix="have the table's owner rewrite the file") from error
     return tuple(found)
 

@@ -120,11 +120,11 @@ class Rewrite:
             return f"{self.uri}: nothing to do"
         if self.version is None:
             if self.missed:
-                return f"{self.uri}: nothing was written anew, another run had replaced the files; run again"
-            return f"{self.uri}: would write {len(self.replaced):,} files anew ({old:,} bytes, {self.dead:,} dead rows)"
+                return f"{self.uri}: nothing was rewritten, because another run had replaced the files; run again"
+            return f"{self.uri}: would rewrite {len(self.replaced):,} files ({old:,} bytes, {self.dead:,} dead rows)"
         new = sum(f.bytes for f in self.written)
         said = f"{len(self.replaced):,} files ({old:,} bytes) became {len(self.written):,} ({new:,} bytes)"
-        missed = f"; {self.missed} parts had changed meanwhile, run again" if self.missed else ""
+        missed = f"; {self.missed} parts had changed in the meantime, run again" if self.missed else ""
         silent = f"; not in the ledger: {self.unrecorded}" if self.unrecorded else ""
         return f"{self.uri}: version {self.version}: {said}, {self.dead:,} dead rows left out{missed}{silent}"
 
@@ -399,7 +399,7 @@ class _Work:
         rows = dataset.scan(replace(commit, files=task.files), tags=commit.tagged)
         files = sink.write(rows).files
         if sum(f.rows for f in files) != live:
-            what = f"{live:,} rows were to be written anew, and {sum(f.rows for f in files):,} were"
+            what = f"{live:,} rows were to be rewritten, and {sum(f.rows for f in files):,} were"
             raise StorageError(
                 what, uri=dataset.uri, fix="nothing was committed; compare the files with the commit log"
             )

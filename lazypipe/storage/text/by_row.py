@@ -169,7 +169,7 @@ class CsvRows:
             if row.count(self._quote) & 1:
                 return "a quote is not closed"
             if not self._row.fullmatch(row):
-                return "text stands behind the quote that closes a field"
+                return "there is text after the quote that closes a field"
             fields = self._quoted.sub(b"", row).count(self._separator) + 1
         if fields != width:
             return f"it has {fields} of {width} fields"
@@ -203,7 +203,7 @@ class NdjsonRows:
             return f"it is not JSON: {error.msg} at character {error.pos + 1}"
         except (ValueError, RecursionError):
             return None  # what is too long, or too deep, for Python may not be for Polars
-        return None if isinstance(value, dict) else "it is no JSON object"
+        return None if isinstance(value, dict) else "it is not a JSON object"
 
 
 def _refuse(name: str) -> None:

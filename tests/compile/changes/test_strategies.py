@@ -10,13 +10,13 @@ import lazypipe as lp
 
 COLUMNS = {"columns": {"x": "Int64", "k": "String", "t": "Datetime(us)"}}
 N = {"n": "count(*)"}
-NOT_ADDED = "it is not made of figures that add up file by file; give it by columns, by which it goes then"
-SORTED = "it promises the order of all rows; leave it out, for whoever reads the output can sort"
-NOT_EQUAL = "s: sql: rows do not find those of b by equal columns alone that both have as they are"
-EVERY = "s: join: each row is put beside every row of b"
-FOLDED = "by the files of a, from the figures of s that are kept of each"
-FOLDED_WHOLE = f"{FOLDED}, all rows made anew of these (no columns tell its groups apart)"
-FOLDED_BY_K = f"{FOLDED}, only those rows made anew whose k they touch"
+NOT_ADDED = "its aggregates cannot be merged from partial ones; add by, so that only changed groups are recomputed"
+SORTED = "it orders all rows; remove it, and sort where the output is read"
+NOT_EQUAL = "s: sql: rows of b are not matched by equality of unchanged columns alone"
+EVERY = "s: join: each row is paired with every row of b"
+FOLDED = "reads new and changed files of a, with partial aggregates of s kept per file"
+FOLDED_WHOLE = f"{FOLDED}, rewrites all rows from these (it has no grouping columns)"
+FOLDED_BY_K = f"{FOLDED}, recomputes only groups by k that they touch"
 
 
 def strategy(
@@ -39,7 +39,7 @@ def strategy(
     return str(lp.Pipeline.from_dict(data).compile().strategies["s"])
 
 
-BY_K = "by the files of a, only those rows made anew whose k they touch, of the files that hold such rows"
+BY_K = "reads new and changed files of a, recomputes only groups by k that they touch, from the files that hold rows of these groups"
 
 
 @pytest.mark.parametrize(
@@ -54,21 +54,21 @@ BY_K = "by the files of a, only those rows made anew whose k they touch, of the 
         ),
         (
             [{"over": {"by": "k", "columns": {"s": "sum(x)"}}}, {"rank": {"as": "r", "order_by": "s", "by": "t"}}],
-            "full: s: rank can change any row (its rows go by t, those of over by k; let both go by a column that they share)",
+            "full: s: rank can change any row (it works by t, and over by k; give both a column in common)",
         ),
         (
             [{"over": {"by": "k", "columns": {"s": "sum(x)"}}}, {"derive": {"k": "k || '!'"}}],
-            "full: none of k is in the output as it is",
+            "full: none of k is in the output unchanged",
         ),
         (
             [{"over": {"by": "k", "columns": {"s": "sum(x)"}}}, {"filter": "s > 1"}, {"rename": {"k": "g"}}],
-            BY_K.replace("whose k", "whose g"),
+            BY_K.replace("by k", "by g"),
         ),
         ([{"fill": {"columns": "x", "strategy": "forward", "order_by": "t", "by": "k"}}], BY_K),
         ([{"distinct": {"columns": "k", "keep": "none"}}], BY_K),
         (
             [{"window": {"time": "t", "every": "1h", "by": "k", "aggregate": {"m": "median(x)"}}}],
-            BY_K.replace("k they", "k, window_start they"),
+            BY_K.replace("k that", "k, window_start that"),
         ),
         ([{"session": {"time": "t", "gap": "1h", "by": "k", "max_length": "1d", "aggregate": N}}], BY_K),
         ([{"filter": "x > avg(x) OVER (PARTITION BY k)"}], BY_K),
@@ -78,31 +78,31 @@ BY_K = "by the files of a, only those rows made anew whose k they touch, of the 
                 {"rank": {"as": "r", "order_by": "n", "by": "k"}},
                 {"filter": "r < 3"},
             ],
-            f"{FOLDED}, only those rows made anew whose k they touch",
+            f"{FOLDED}, recomputes only groups by k that they touch",
         ),
         (
             [{"sort": ["x", "k", "t"]}, {"limit": 3}],
-            f"{FOLDED}, all rows made anew of these (s: limit can change any row (it goes over all groups of sort))",
+            f"{FOLDED}, rewrites all rows from these (s: limit can change any row (it needs all groups of sort))",
         ),
         (
             [{"sort": ["x"]}, {"limit": 3}],
-            "full: s: sort can change any row (of rows that it leaves equal, any may come first; order by k, t too)",
+            "full: s: sort can change any row (rows that tie have no order; order by k, t too)",
         ),
         (
             [{"limit": 3}],
-            "full: s: limit can change any row (which rows come first is not said; sort by all columns right before it)",
+            "full: s: limit can change any row (the order of rows is undefined; sort by all columns right before it)",
         ),
         (
             [{"sample": {"rows": 3}}],
-            "full: s: sample can change any row (it draws of all rows; take a fraction, which is a matter of each row)",
+            "full: s: sample can change any row (it draws from all rows; use a fraction, which is decided row by row)",
         ),
         (
             [{"rank": {"as": "r", "order_by": "x"}}],
-            "full: s: rank can change any row (rank over all rows; let it go by columns as they are (by, or PARTITION BY))",
+            "full: s: rank can change any row (rank over all rows; partition it by unchanged columns (by, or PARTITION BY))",
         ),
         (
             [{"derive": {"y": "x - avg(x) OVER (PARTITION BY x + 1)"}}],
-            "full: s: derive can change any row (OVER without a column that is as it was; let it go by columns as they are (by, or PARTITION BY))",
+            "full: s: derive can change any row (OVER without an unchanged column; partition it by unchanged columns (by, or PARTITION BY))",
         ),
     ],
 )
@@ -113,42 +113,42 @@ def test_rows_that_have_to_do_with_each_other_are_found_by_what_they_share(steps
 @pytest.mark.parametrize(
     ("query", "expected"),
     [
-        ("SELECT *, x + 1 AS y FROM a WHERE x > 1", "by the files of a"),
-        ("SELECT a.x, b.t FROM a JOIN b ON a.k = b.k", "by the files of a; those with changed keys if b changes"),
-        ("SELECT a.x, b.t FROM a JOIN b ON a.k < b.k", f"by the files of a; all of it if b changes ({NOT_EQUAL})"),
-        ("SELECT x FROM a UNION ALL SELECT x FROM b", "by the files of a, b"),
-        ("SELECT x FROM a UNION SELECT x FROM b", "full: s: sql can change any row (DISTINCT without a column that is as it was)"),
+        ("SELECT *, x + 1 AS y FROM a WHERE x > 1", "reads new and changed files of a"),
+        ("SELECT a.x, b.t FROM a JOIN b ON a.k = b.k", "reads new and changed files of a; if b changes, rebuilds only what uses the changed keys"),
+        ("SELECT a.x, b.t FROM a JOIN b ON a.k < b.k", f"reads new and changed files of a; if b changes, rebuilds everything ({NOT_EQUAL})"),
+        ("SELECT x FROM a UNION ALL SELECT x FROM b", "reads new and changed files of a, b"),
+        ("SELECT x FROM a UNION SELECT x FROM b", "full: s: sql can change any row (DISTINCT without an unchanged column)"),
         (
             "SELECT a.x, e.n FROM a LEFT JOIN (SELECT k, count(*) AS n FROM b GROUP BY k) AS e ON a.k = e.k",
-            "by the files of a; those with changed keys if b changes",
+            "reads new and changed files of a; if b changes, rebuilds only what uses the changed keys",
         ),
         (
             "SELECT a.x, e.n FROM a LEFT JOIN (SELECT x, max(k) AS k, count(*) AS n FROM b GROUP BY x) AS e ON a.k = e.k",
-            f"by the files of a; all of it if b changes ({NOT_EQUAL})",
+            f"reads new and changed files of a; if b changes, rebuilds everything ({NOT_EQUAL})",
         ),
         ("SELECT k, median(x) AS s FROM a GROUP BY k", BY_K),
         (
             "SELECT k, sum(x) AS s FROM a GROUP BY k",
-            "by the files of a, from the figures of s that are kept of each, only those rows made anew whose k they touch",
+            "reads new and changed files of a, with partial aggregates of s kept per file, recomputes only groups by k that they touch",
         ),
-        ("SELECT * FROM a UNION ALL SELECT x, k, t FROM b", "by the files of a, b"),
+        ("SELECT * FROM a UNION ALL SELECT x, k, t FROM b", "reads new and changed files of a, b"),
         (
             "WITH t AS (SELECT x, k FROM a), e AS (SELECT k FROM b) SELECT t.x FROM t JOIN e ON t.k = e.k",
-            "full: s: sql can change any row (the file of each row cannot be told)",
+            "full: s: sql can change any row (the file of each row cannot be traced)",
         ),
         (
             "WITH e AS (SELECT k AS j FROM c), u AS (SELECT x, k, t FROM b) SELECT * FROM a, e UNION ALL SELECT *, k AS j FROM u",
-            "full: s: sql can change any row (the file of each row cannot be told)",
+            "full: s: sql can change any row (the file of each row cannot be traced)",
         ),
-        ("SELECT x, k FROM a ORDER BY x", "full: s: sql can change any row (ORDER BY; leave it out, for whoever reads the output can sort)"),
+        ("SELECT x, k FROM a ORDER BY x", "full: s: sql can change any row (ORDER BY; remove it, and sort where the output is read)"),
         ("SELECT x, k FROM a LIMIT 5", "full: s: sql can change any row (LIMIT; it needs ORDER BY all columns that are selected, and no other)"),
-        ("SELECT sum(x) AS s FROM a GROUP BY k", "full: s: sql can change any row (it does not give k as it is, which its rows go by; select it too)"),
-        ("SELECT k FROM b", "full: s: sql can change any row (its rows are not those ahead of it)"),
+        ("SELECT sum(x) AS s FROM a GROUP BY k", "full: s: sql can change any row (it does not give k unchanged, which it groups by; select it too)"),
+        ("SELECT k FROM b", "full: s: sql can change any row (its rows are not made from those before it)"),
         (
             "SELECT x FROM a UNION ALL SELECT y AS x FROM (SELECT x + 1 AS y FROM b) AS e",
-            "by the files of a, b",
+            "reads new and changed files of a, b",
         ),
-        ("SELECT k, unnest(string_to_array(k, ',')) AS w FROM a", "by the files of a"),
+        ("SELECT k, unnest(string_to_array(k, ',')) AS w FROM a", "reads new and changed files of a"),
     ],
 )  # fmt: skip
 def test_queries_are_followed_by_their_plans(query: str, expected: str) -> None:
@@ -166,52 +166,64 @@ def test_queries_are_followed_by_their_plans(query: str, expected: str) -> None:
 @pytest.mark.parametrize(
     ("steps", "expected"),
     [
-        ([], "by the files of a"),
-        ([{"filter": "x > 1"}, {"derive": {"y": "x + 1"}}], "by the files of a"),
-        ([{"union": "b"}], "by the files of a, b"),
+        ([], "reads new and changed files of a"),
+        ([{"filter": "x > 1"}, {"derive": {"y": "x + 1"}}], "reads new and changed files of a"),
+        ([{"union": "b"}], "reads new and changed files of a, b"),
         (
             [{"join": {"with": "b", "on": "k", "columns": {"x": "y"}}}],
-            "by the files of a; those with changed keys if b changes",
+            "reads new and changed files of a; if b changes, rebuilds only what uses the changed keys",
         ),
-        ([{"join": {"with": "b", "on": "k", "how": "right"}}], f"{BY_K}; those with changed keys if b changes"),
-        ([{"join": {"with": "b", "on": "k", "how": "full"}}], f"{BY_K}; those with changed keys if b changes"),
-        ([{"join": {"with": "b", "on": "k", "validate": "1:m"}}], f"{BY_K}; those with changed keys if b changes"),
+        (
+            [{"join": {"with": "b", "on": "k", "how": "right"}}],
+            f"{BY_K}; if b changes, rebuilds only what uses the changed keys",
+        ),
+        (
+            [{"join": {"with": "b", "on": "k", "how": "full"}}],
+            f"{BY_K}; if b changes, rebuilds only what uses the changed keys",
+        ),
+        (
+            [{"join": {"with": "b", "on": "k", "validate": "1:m"}}],
+            f"{BY_K}; if b changes, rebuilds only what uses the changed keys",
+        ),
         (
             [{"cast": {"x": "Int32"}}, {"join": {"with": "b", "on": "x", "how": "full"}}],
-            f"{BY_K.replace('whose k', 'whose x')}; those with changed keys if b changes",
+            f"{BY_K.replace('by k', 'by x')}; if b changes, rebuilds only what uses the changed keys",
         ),
         (
             [{"cast": {"x": "Int32"}}, {"join": {"with": "b", "on": "x", "columns": ["t"]}}],
-            "by the files of a; those with changed keys if b changes",
+            "reads new and changed files of a; if b changes, rebuilds only what uses the changed keys",
         ),
         (
             [{"rank": {"as": "r", "order_by": "x", "by": "k"}}, {"join": {"with": "b", "on": "k"}}],
-            f"{BY_K}; all of it if b changes (s: it is looked up behind rank, which goes by groups; look it up ahead of that)",
+            f"{BY_K}; if b changes, rebuilds everything (s: it is looked up after rank, which works by group; look it up before that)",
         ),
         (
             [{"rank": {"as": "r", "order_by": "x", "by": "k"}}, {"join": {"with": "b", "on": "k", "how": "full"}}],
-            "full: s: join can change any row (it stands behind rank, which goes by groups; write what s is up to there as an output of its own)",
+            "full: s: join can change any row (it follows rank, which works by group; write s up to there as an output of its own)",
         ),
         (
             [{"cast": {"x": "UInt128"}}, {"join": {"with": "unsigned", "on": "x", "columns": ["t"]}}],
-            "by the files of a; those with changed keys if b changes",
+            "reads new and changed files of a; if b changes, rebuilds only what uses the changed keys",
         ),
         (
             [{"join": {"with": "unsigned", "on": "x", "how": "full"}}],
             "full: s: join can change any row (its keys are Int64 here and UInt64 there; cast one of them first)",
         ),
-        ([{"join": {"with": "b", "how": "cross"}}], f"by the files of a; all of it if b changes ({EVERY})"),
+        (
+            [{"join": {"with": "b", "how": "cross"}}],
+            f"reads new and changed files of a; if b changes, rebuilds everything ({EVERY})",
+        ),
         (
             [{"derive": {"k": "string_to_array(k, ',')"}}, {"join": {"with": "nested", "on": "k"}}],
-            "by the files of a; all of it if b changes (s: join: its keys are nested values)",
+            "reads new and changed files of a; if b changes, rebuilds everything (s: join: its keys are nested values)",
         ),
         (
             [{"join": {"with": "b", "on": "k", "how": "semi"}}, {"join": {"with": "b", "how": "cross"}}],
-            f"by the files of a; all of it if b changes ({EVERY})",
+            f"reads new and changed files of a; if b changes, rebuilds everything ({EVERY})",
         ),
         (
             [{"aggregate": {"by": "k", "aggregate": N}}, {"join": {"with": "b", "on": "k"}}],
-            f"{FOLDED}, only those rows made anew whose k they touch; those with changed keys if b changes",
+            f"{FOLDED}, recomputes only groups by k that they touch; if b changes, rebuilds only what uses the changed keys",
         ),
         (
             [
@@ -219,53 +231,53 @@ def test_queries_are_followed_by_their_plans(query: str, expected: str) -> None:
                 {"cast": {"n": "Int64"}},
                 {"join": {"with": "b", "left_on": "n", "right_on": "x"}},
             ],
-            f"{FOLDED_WHOLE}; what is made of the figures if b changes",
+            f"{FOLDED_WHOLE}; if b changes, rebuilds everything computed from the partial aggregates",
         ),
         ([{"sort": ["x"]}], f"full: s: sort can change any row ({SORTED})"),
         (
             [{"aggregate": {"by": "k", "aggregate": {"n": "count(*)"}}}],
-            "by the files of a, from the figures of s that are kept of each, only those rows made anew whose k they touch",
+            "reads new and changed files of a, with partial aggregates of s kept per file, recomputes only groups by k that they touch",
         ),
         (
             [{"aggregate": {"by": "k", "aggregate": {"n": "count(*)"}}}, {"rename": {"k": "g"}}, {"filter": "n > 1"}],
-            "by the files of a, from the figures of s that are kept of each, only those rows made anew whose g they touch",
+            "reads new and changed files of a, with partial aggregates of s kept per file, recomputes only groups by g that they touch",
         ),
         (
             [{"aggregate": {"by": "k", "aggregate": {"n": "count(*)"}}}, {"sort": ["k"]}],
-            f"{FOLDED}, all rows made anew of these (s: sort can change any row (it goes over all groups of aggregate))",
+            f"{FOLDED}, rewrites all rows from these (s: sort can change any row (it needs all groups of aggregate))",
         ),
         (
             [{"aggregate": {"by": "k", "aggregate": {"n": "count(*)"}}}, {"derive": {"k": "k || '!'"}}],
-            f"{FOLDED}, all rows made anew of these (none of k is in the output as it is)",
+            f"{FOLDED}, rewrites all rows from these (none of k is in the output unchanged)",
         ),
         (
             [{"aggregate": {"aggregate": {"n": "count(*)"}}}],
-            f"{FOLDED}, all rows made anew of these (no columns tell its groups apart)",
+            f"{FOLDED}, rewrites all rows from these (it has no grouping columns)",
         ),
         (
             [{"derive": {"l": "string_to_array(k, ',')"}}, {"distinct": ["l"]}],
-            f"{FOLDED}, all rows made anew of these (groups are told apart by nested values)",
+            f"{FOLDED}, rewrites all rows from these (its grouping columns are nested)",
         ),
         ([{"aggregate": {"aggregate": {"m": "median(x)"}}}], f"full: s: aggregate can change any row ({NOT_ADDED})"),
         (
             [{"window": {"time": "t", "every": "1h", "by": "k", "aggregate": N}}],
-            f"{FOLDED}, only those rows made anew whose k, window_start they touch",
+            f"{FOLDED}, recomputes only groups by k, window_start that they touch",
         ),
         (
             [{"window": {"time": "t", "every": "1mo", "period": "1q", "by": "k", "aggregate": N}}],
-            FOLDED_BY_K.replace(" they", ", window_start they"),
+            FOLDED_BY_K.replace(" that", ", window_start that"),
         ),
         (
             [{"window": {"time": "t", "every": ["1h", "1d"], "aggregate": N}}, {"filter": "n > 1"}],
-            f"{FOLDED}, only those rows made anew whose window, window_start they touch",
+            f"{FOLDED}, recomputes only groups by window, window_start that they touch",
         ),
         (
             [{"session": {"time": "t", "gap": "1h", "by": "k", "aggregate": N}}],
-            f"{FOLDED}, only those rows made anew whose k, session_start they touch",
+            f"{FOLDED}, recomputes only groups by k, session_start that they touch",
         ),
         (
             [{"window": {"time": "t", "every": "1h", "aggregate": {"m": "median(x)"}}}],
-            "by the files of a, only those rows made anew whose window_start they touch, of the files that hold such rows",
+            "reads new and changed files of a, recomputes only groups by window_start that they touch, from the files that hold rows of these groups",
         ),
         (
             [{"session": {"time": "t", "gap": "1h", "max_length": "1d", "aggregate": N}}],
@@ -273,14 +285,14 @@ def test_queries_are_followed_by_their_plans(query: str, expected: str) -> None:
         ),
         (
             [{"interval_join": {"with": "b", "time": "t", "within": ["-1h", "0s"], "by": "k"}}],
-            "by the files of a and those reached by what changes in b",
+            "reads new and changed files of a and files whose rows change with b",
         ),
         # what is read twice is kept as files, for the run only, and its rows know their unit
-        ([{"union": "b"}, {"union": "b"}], "by the files of a, b"),
-        ([{"union": "a"}, {"union": "b"}], "by the files of a, b"),
+        ([{"union": "b"}, {"union": "b"}], "reads new and changed files of a, b"),
+        ([{"union": "a"}, {"union": "b"}], "reads new and changed files of a, b"),
         (
             [{"join": {"with": "a", "on": "k", "how": "semi"}}],
-            "full: a is read row by row, and also as a whole; write what is looked up as an output of its own",
+            "full: a is read both row by row and in full; write what is looked up as an output of its own",
         ),
     ],
 )
@@ -291,28 +303,28 @@ def test_operations_decide(steps: list[Any], expected: str) -> None:
 @pytest.mark.parametrize(
     ("gate", "expected"),
     [
-        ([{"not_null": {"columns": "x", "action": "quarantine"}}, {"unique": "x"}], "by the files of a"),
-        ([{"unique": {"columns": "x", "action": "warn"}}], "by the files of a"),
+        ([{"not_null": {"columns": "x", "action": "quarantine"}}, {"unique": "x"}], "reads new and changed files of a"),
+        ([{"unique": {"columns": "x", "action": "warn"}}], "reads new and changed files of a"),
         (
             [{"unique": {"columns": "x", "action": "drop"}}],
-            "full: s: unique:x takes rows out by what stands in others",
+            "full: s: unique:x removes rows depending on other rows",
         ),
         (
             [{"not_null": {"columns": "x", "action": "quarantine"}}, {"unique": {"columns": "x", "action": "warn"}}],
-            "full: s: unique:x is among the reasons of rows put aside, by what stands in others",
+            "full: s: unique:x is among the reasons that quarantined rows carry, and depends on other rows",
         ),
         (
             [{"not_null": {"columns": "x", "action": "quarantine"}}, {"unique": {"columns": "x", "max_failures": 3}}],
-            "full: s: unique:x is among the reasons of rows put aside, by what stands in others",
+            "full: s: unique:x is among the reasons that quarantined rows carry, and depends on other rows",
         ),
         (
             [{"not_null": {"columns": "x", "action": "drop"}}, {"unique": "x"}],
-            "by the files of a, with the hashed keys of s.unique:x",
+            "reads new and changed files of a, with hashed keys kept for s.unique:x",
         ),
-        ([{"sum": {"column": "x", "max": 9}}], "by the files of a"),
+        ([{"sum": {"column": "x", "max": 9}}], "reads new and changed files of a"),
         (
             [{"foreign_key": {"columns": "k", "references": {"to": "b", "column": "k"}}}],
-            "by the files of a; those with changed keys if b changes",
+            "reads new and changed files of a; if b changes, rebuilds only what uses the changed keys",
         ),
         (
             [{"between": {"column": "x", "min": 1, "action": "repair", "repair": {"previous": ["x"]}}}],
@@ -341,7 +353,9 @@ def test_gates_decide(gate: list[Any], expected: str) -> None:
 
 
 def test_keys_ahead_of_other_steps_are_kept_as_hashes() -> None:
-    assert strategy([], [], [{"unique": "x"}]) == "by the files of a, with the hashed keys of a.unique:x"
+    assert (
+        strategy([], [], [{"unique": "x"}]) == "reads new and changed files of a, with hashed keys kept for a.unique:x"
+    )
     nested = [{"derive": {"l": "string_to_array(k, ',')"}}]
     gate = [{"unique": "l"}, {"not_null": {"columns": "x", "action": "drop"}}]
     assert strategy(nested, gate) == "full: s: unique:l compares nested values"
@@ -350,25 +364,25 @@ def test_keys_ahead_of_other_steps_are_kept_as_hashes() -> None:
 def test_figures_of_all_rows_stand_at_the_end() -> None:
     assert (
         strategy([], [], [{"sum": {"column": "x", "max": 9}}])
-        == "full: a: sum:x is a matter of all rows; put it at the gate of what is written"
+        == "full: a: sum:x needs all rows; move it to the gate of the stage that is written"
     )
 
 
 @pytest.mark.parametrize(
     ("output", "expected"),
     [
-        ({"format": "csv", "to": "memory://none/s.csv"}, "full: one csv file is written"),
-        ({"mode": "append"}, "by the files of a"),
-        ({"mode": "upsert", "key": "k"}, "by the files of a"),
-        ({"mode": "scd2", "key": "k"}, "by the files of a"),
+        ({"format": "csv", "to": "memory://none/s.csv"}, "full: one csv file is written in full"),
+        ({"mode": "append"}, "reads new and changed files of a"),
+        ({"mode": "upsert", "key": "k"}, "reads new and changed files of a"),
+        ({"mode": "scd2", "key": "k"}, "reads new and changed files of a"),
         (
             {"mode": "scd2", "key": "k", "deletes": "close"},
-            "full: mode: scd2 with deletes: close compares all rows with those that are there",
+            "full: mode: scd2 with deletes: close compares all rows with the existing ones",
         ),
         ({"mode": "snapshot"}, "full: mode: snapshot keeps all rows of each run"),
         (
             {"mode": "replace_partitions", "partition_by": "k"},
-            "full: mode: replace_partitions gives whole partitions",
+            "full: mode: replace_partitions replaces whole partitions",
         ),
     ],
 )
@@ -390,23 +404,28 @@ def shared(first: dict[str, Any], gate: list[Any] | None = None) -> lp.Plan:
 
 def test_what_is_kept_for_a_run_is_read_by_units_or_says_why_not() -> None:
     plan = shared({"filter": "x > 1"}, [{"unique": "x"}])
-    assert plan.explain_incremental() == f"s: by the files of a\nt: full: t: sort can change any row ({SORTED})"
-    assert str(plan.inner["m"]) == "by the files of a, with the hashed keys of a.unique:x"
+    assert (
+        plan.explain_incremental()
+        == f"s: reads new and changed files of a\nt: full: t: sort can change any row ({SORTED})"
+    )
+    assert str(plan.inner["m"]) == "reads new and changed files of a, with hashed keys kept for a.unique:x"
     plan = shared({"aggregate": {"by": "k", "aggregate": {"x": "count(*)"}}})
     assert str(plan.strategies["s"]) == (
-        "full: m: its groups are made anew for each run, as several read it; write it as an output of its own"
+        "full: m: several stages read it, so its groups are rebuilt in every run; write it as an output of its own"
     )
     plan = shared({"sort": ["x"]})
     assert str(plan.strategies["s"]) == f"full: m: sort can change any row ({SORTED})"
     plan = shared({"filter": "x > 1"}, [{"sum": {"column": "x", "max": 9}}])
-    assert str(plan.strategies["s"]) == "full: a: sum:x is a matter of all rows; put it at the gate of what is written"
+    assert (
+        str(plan.strategies["s"]) == "full: a: sum:x needs all rows; move it to the gate of the stage that is written"
+    )
 
 
 @pytest.mark.parametrize(
     ("stages", "why"),
     [
-        ([[{"between": {"column": "n", "min": 1, "action": "drop"}}]], "s: between:n takes rows out, or changes them"),
-        ([[{"between": {"column": "n", "min": 1}}], []], "s: between:n judges rows that are not all in the output"),
+        ([[{"between": {"column": "n", "min": 1, "action": "drop"}}]], "s: between:n removes rows, or changes them"),
+        ([[{"between": {"column": "n", "min": 1}}], []], "s: between:n checks rows that are not all in the output"),
     ],
 )
 def test_gates_behind_groups_decide(stages: list[list[Any]], why: str) -> None:
@@ -422,4 +441,4 @@ def test_gates_behind_groups_decide(stages: list[list[Any]], why: str) -> None:
     if len(stages) == 1:
         data["outputs"] = {"s": {"to": "memory://none/s"}}
     (strategy,) = lp.Pipeline.from_dict(data).compile().strategies.values()
-    assert str(strategy) == f"{FOLDED}, all rows made anew of these ({why})"
+    assert str(strategy) == f"{FOLDED}, rewrites all rows from these ({why})"

@@ -19,7 +19,7 @@ A = label(
     "a",
 )
 B = label(pl.LazyFrame(schema={"x": pl.Int64(), "k": pl.String(), "y": pl.Int64()}), "b")
-UNSEEN = "a function that cannot be seen into"
+UNSEEN = "a function that cannot be analyzed"
 
 
 def found(frame: pl.LazyFrame) -> Through:
@@ -69,17 +69,17 @@ def test_queries_say_what_rows_have_to_do_with_each_other(
         ("SELECT x FROM a ORDER BY x LIMIT 3", "LIMIT"),
         ("SELECT count(*) AS n FROM a", "len over all rows"),
         ("SELECT x, sum(x) OVER () AS s FROM a", "count over all rows"),
-        ("SELECT sum(x) AS s FROM a GROUP BY x % 2", "GROUP BY without a column that is as it was"),
-        ("SELECT y, x, rank() OVER (PARTITION BY x ORDER BY k) AS r FROM (SELECT x * 2 AS x, k, x AS y FROM a) t", "OVER without a column that is as it was"),
+        ("SELECT sum(x) AS s FROM a GROUP BY x % 2", "GROUP BY without an unchanged column"),
+        ("SELECT y, x, rank() OVER (PARTITION BY x ORDER BY k) AS r FROM (SELECT x * 2 AS x, k, x AS y FROM a) t", "OVER without an unchanged column"),
         (
             "WITH t AS (SELECT k, x, sum(x) AS s FROM a GROUP BY k, x) SELECT k, max(s) OVER (PARTITION BY s) AS m FROM t",
             "OVER by other columns",
         ),
         ("SELECT a.x FROM b LEFT JOIN a ON a.k = b.k", "LEFT JOIN"),
         ("SELECT a.x FROM a FULL JOIN b ON a.k = b.k", "FULL JOIN"),
-        ("SELECT s.x FROM a JOIN a AS s ON a.k = s.k", "a join of rows with each other"),
+        ("SELECT s.x FROM a JOIN a AS s ON a.k = s.k", "a self-join"),
         ("SELECT k FROM (SELECT k FROM a GROUP BY k) t UNION ALL SELECT k FROM b", "UNION of groups"),
-        ("SELECT x FROM a UNION ALL SELECT max(x) AS x FROM b", "UNION with rows that are read as a whole"),
+        ("SELECT x FROM a UNION ALL SELECT max(x) AS x FROM b", "UNION with rows that are read in full"),
     ],
 )  # fmt: skip
 def test_what_mixes_all_rows_is_named(query: str, against: str) -> None:
@@ -107,19 +107,19 @@ MADE: dict[str, tuple[Callable[[], pl.LazyFrame], str, dict[str, str]]] = {
     ),
     "windows in windows": (
         lambda: A.with_columns(pl.col("x").sum().over("k").max().over("k")),
-        "a window within a window",
+        "a window function inside another",
         {},
     ),
     "exploded windows": (lambda: A.select(pl.col("x").sort().over("k", mapping_strategy="explode")), UNSEEN, {}),
-    "numbers": (A.with_row_index, "numbers of rows", {}),
-    "time": (lambda: A.sort("x").group_by_dynamic("x", every="2i").agg(pl.len()), "groups by time", {}),
+    "numbers": (A.with_row_index, "row numbers", {}),
+    "time": (lambda: A.sort("x").group_by_dynamic("x", every="2i").agg(pl.len()), "groups by time intervals", {}),
     "aside": (
         lambda: pl.concat([A.select("x"), B.select("y")], how="horizontal"),
-        "columns side by side",
+        "a horizontal concatenation",
         {},
     ),
     "fewer": (lambda: A.select(pl.col("x").drop_nulls()), "drop_nulls over all rows", {}),
-    "constant": (lambda: A.select(pl.lit(1)), "values of all rows", {}),
+    "constant": (lambda: A.select(pl.lit(1)), "values computed from all rows", {}),
 }
 
 
@@ -196,8 +196,8 @@ def declared(function: Callable[[pl.LazyFrame], pl.LazyFrame], **more: str) -> s
 
 def test_functions_are_followed_where_they_are_declared_to_go_by_rows() -> None:
     assert declared(good) == "full: s: python can change any row (unless you declare incremental: rows)"
-    assert declared(good, incremental="rows") == "by the files of a"
-    assert declared(hidden, incremental="rows") == "by the files of a"
+    assert declared(good, incremental="rows") == "reads new and changed files of a"
+    assert declared(hidden, incremental="rows") == "reads new and changed files of a"
 
 
 @pytest.mark.parametrize(
@@ -210,7 +210,7 @@ def test_functions_are_followed_where_they_are_declared_to_go_by_rows() -> None:
         ),
         (
             shared,
-            "does not treat each row by itself: rows with the same k have to do with each other",
+            "does not treat each row by itself: rows with the same k affect each other",
             "remove incremental, or do that in another step",
         ),
         (
@@ -221,7 +221,7 @@ def test_functions_are_followed_where_they_are_declared_to_go_by_rows() -> None:
         *(
             (
                 f,
-                "does not keep columns that it does not know, so its rows cannot be traced to their files",
+                "drops columns that it does not know, so its rows cannot be traced to their files",
                 "add columns with with_columns, and remove them with drop",
             )
             for f in (chosen, doubled)
@@ -237,7 +237,7 @@ def test_functions_are_followed_where_they_are_declared_to_go_by_rows() -> None:
         ),
         (
             alike,
-            "does not treat each row by itself: rows with the same k, x have to do with each other",
+            "does not treat each row by itself: rows with the same k, x affect each other",
             "remove incremental, or do that in another step",
         ),
     ],

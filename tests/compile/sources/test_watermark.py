@@ -217,8 +217,8 @@ def test_windows_with_late_rows_are_two_stages() -> None:
     assert [n for n in plan.nodes if n.startswith("s")] == ["s__late", "s"]
     assert [(c.id, c.action) for c in plan.nodes["s__late"].checks] == [("late:t", "drop")]
     told = str(plan.strategies["s"])
-    assert told.startswith("by the files of a, from the figures of s that are kept of each")
-    assert told.endswith("only those rows made anew whose window_start they touch")
+    assert told.startswith("reads new and changed files of a, with partial aggregates of s kept per file")
+    assert told.endswith("recomputes only groups by window_start that they touch")
     assert [*plan.pipeline.stages] == ["s"]
 
 
@@ -281,7 +281,7 @@ def test_the_first_part_must_not_be_called_as_another_stage() -> None:
 
 def test_late_rows_need_a_pipeline() -> None:
     step = {"window": {"time": "t", "every": "1h", "aggregate": {"n": "count(*)"}, "late": "drop"}}
-    with pytest.raises(lp.DefinitionError, match="late rows can be set aside only in a pipeline"):
+    with pytest.raises(lp.DefinitionError, match="late rows can be quarantined or dropped only in a pipeline"):
         lp.apply(step, __import__("polars").LazyFrame(schema={"t": __import__("polars").Datetime("us")}))
 
 

@@ -137,7 +137,7 @@ def test_small_files_become_one_and_rows_stay(uri: str) -> None:
     plan = compact(Dataset(uri), run=run(), time=NOW, dry_run=True)
     assert (plan.version, len(plan.replaced), len(plan.tasks)) == (None, 5, 1)
     assert Dataset(uri).read() == before
-    assert str(plan) == f"{uri}: would write 5 files anew ({before.bytes:,} bytes, 0 dead rows)"
+    assert str(plan) == f"{uri}: would rewrite 5 files ({before.bytes:,} bytes, 0 dead rows)"
     made = compact(Dataset(uri), run="opt", time=NOW)
     after = Dataset(uri).read()
     assert (after.version, after.mode, after.run, after.rows_of, len(after.files), after.rows) == (
@@ -246,7 +246,7 @@ def test_a_report_shows_columns_before_and_after_and_why(tmp_path: Path) -> None
     uri = str(tmp_path / "d")
     append(uri, rows(0, 2_000))
     plan = relayout(Dataset(uri), Layout(level=19), run=run(), time=NOW, dry_run=True)
-    assert plan.to_markdown().startswith(f"# Plan of {uri}\n\n{uri}: would write 1 files anew")
+    assert plan.to_markdown().startswith(f"# Plan of {uri}\n\n{uri}: would rewrite 1 files")
     assert f"| id | {plan.before['id']:,} |" in plan.to_markdown()
     made = relayout(Dataset(uri), Layout(level=19), run=run(), time=NOW, reasons=["it is cold"])
     text = made.to_markdown()
@@ -459,7 +459,7 @@ def test_what_another_run_has_replaced_is_not_brought_back(uri: str) -> None:
     dataset.log = Meanwhile(dataset.log, lambda: append(uri, rows(5, 6), mode="replace"))
     made = compact(dataset, run=run(), time=NOW)
     assert (made.version, made.missed, made.written) == (None, 1, ())
-    assert str(made) == f"{uri}: nothing was written anew, another run had replaced the files; run again"
+    assert str(made) == f"{uri}: nothing was rewritten, because another run had replaced the files; run again"
     assert content(uri).equals(rows(5, 6))
     deleted = vacuum(Dataset(uri), older_than=timedelta(0), now=NOW + timedelta(days=9_999))
     assert len(deleted) == 2  # what was written for nothing is gone already
@@ -479,7 +479,7 @@ def test_parts_that_still_hold_are_committed(uri: str) -> None:
     dataset.log = Meanwhile(dataset.log, other)
     made = compact(dataset, run=run(), time=NOW)
     assert (made.missed, len(made.tasks), len(made.replaced), len(made.written)) == (1, 3, 4, 2)
-    assert str(made).endswith("; 1 parts had changed meanwhile, run again")
+    assert str(made).endswith("; 1 parts had changed in the meantime, run again")
     assert content(uri).equals(rows(0, 60))
 
 
@@ -662,7 +662,7 @@ def test_rows_that_are_not_there_are_missed(tmp_path: Path) -> None:
     append(uri, rows(0, 10))
     commit = append(uri, rows(10, 20))
     Dataset(uri).commit([replace(f, rows=11) for f in commit.files], SCHEMA, run="r", time=NOW)
-    with pytest.raises(StorageError, match="22 rows were to be written anew, and 20 were; nothing was committed"):
+    with pytest.raises(StorageError, match="22 rows were to be rewritten, and 20 were; nothing was committed"):
         compact(Dataset(uri), run="x", time=NOW)
     assert Dataset(uri).read().version == 3
 

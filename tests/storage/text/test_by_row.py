@@ -86,7 +86,7 @@ def csv_files(draw: st.DrawFn) -> tuple[str, list[tuple[Any, ...]]]:
             short, why = {
                 "short": ("x", "it has 1 of 2 fields"),
                 "long": ('x,"y\ny",z', "it has 3 of 2 fields"),
-                "behind": ('x,"y"y', "text stands behind the quote that closes a field"),
+                "behind": ('x,"y"y', "there is text after the quote that closes a field"),
                 "blank": ("", "it has 0 of 2 fields"),
             }[kind]
             piece = short + end

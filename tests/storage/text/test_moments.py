@@ -200,7 +200,7 @@ def test_what_is_no_moment_is_told_and_not_the_form_of_another(tmp_path: Path) -
     assert "'2013-01-01T06:00" in str(plan.run().segments[0].error)
     # nor is a file told where it is another column, or a step, that fails
     file.write_text("id,t\n1,2013-01-01T05:00:00Z\n2,2013-01-01T06:00:00\nthree,2013-01-01T06:00:09\n")
-    assert "'three' in column 'id' is no Int64 (line 4)" in str(plan.run().segments[0].error)
+    assert "'three' in column 'id' is not a valid Int64 (line 4)" in str(plan.run().segments[0].error)
     file.write_text("id,t\n1,2013-01-01T05:00:00Z\n999,2013-01-01T06:00:00\n")
     error = str(plan.run().segments[0].error)
     assert "operation 1 (derive)" in error
