@@ -444,6 +444,23 @@ def test_no_option_is_guessed_from_its_beginning(shop: Path, capsys: pytest.Capt
             "lazypipe explain: error: argument --kind: invalid choice: 'phys' (choose from 'logical', 'optimized', 'physical'); did you mean 'physical'?",
         ),
         (["status", "FILE", "-x"], "lazypipe status: error: unrecognized arguments: -x"),
+        (
+            ["run", "FILE", "--every", "10s"],
+            "lazypipe run: error: unrecognized arguments: --every 10s; --every is an option of stream",
+        ),
+        (
+            ["check", "FILE", "--full"],
+            "lazypipe check: error: unrecognized arguments: --full; --full is an option of run, plan",
+        ),
+        (
+            ["check", "FILE", "--param2", "x=1"],
+            "lazypipe check: error: unrecognized arguments: --param2 x=1; did you mean '--param'?",
+        ),
+        (["status", "FILE", "--param", "x=1"], "lazypipe status: error: unrecognized arguments: --param x=1"),
+        (
+            ["stream", "FILE", "--every", "-10s"],
+            "lazypipe stream: error: argument --every: expected one argument; a value that begins with - is written --every=-…",
+        ),
     ],
 )
 def test_what_is_misspelt_on_the_command_line(
