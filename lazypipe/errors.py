@@ -2,7 +2,7 @@
 
     LazypipeError            what was asked for is wrong (exit code 2): an option, an argument, a name
     ├── DefinitionError      the definition is wrong (exit code 2): a list of located problems
-    │   └── AwayError        or a source that is away has the columns that it names (exit code 3)
+    │   └── AwayError        or a source is to blame: it is away, or a file has other columns than before (exit code 3)
     ├── GateError            a gate refused the data (exit code 1); nothing was published
     └── RunError             the run could not be completed (exit code 3)
         ├── SourceError      a source cannot be read: names the URI
@@ -178,16 +178,18 @@ class SourceError(RunError):
 
 
 class AwayError(DefinitionError, SourceError):
-    """A definition uses columns of a source that cannot be read and has no contract for them: either the definition is wrong, or the data has them."""
+    """A definition does not fit a source, and the data is to blame, or may be.
+
+    Either the source cannot be read, and the definition uses columns that its contract does not declare; or a file has other columns or types than
+    the files had that outputs were made from, with which the definition is right.
+    """
 
     exit_code = 3
 
     def __init__(self, problems: Iterable[Problem], away: SourceError) -> None:
         DefinitionError.__init__(self, problems)
         self.what, self.uri, self.fix = away.what, away.uri, away.fix
-        known = "of its columns only those of the contract are known"
-        why = SourceError(f"{self.what}, and {known}", uri=self.uri, fix=self.fix)
-        self.args = ("\n".join(map(str, [*self.problems, why])),)
+        self.args = ("\n".join(map(str, [*self.problems, away])),)
 
     def __str__(self) -> str:
         return str(self.args[0])

@@ -220,6 +220,29 @@ def test_a_stream_says_what_it_waits_for(
     assert out.splitlines()[0].endswith(" s, a +1")
 
 
+def test_a_stream_says_once_what_it_goes_on_without(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "p.yaml"
+    path.write_text(
+        "{version: 1, name: p, sources: {a: {uri: 'a/*.csv'}, b: {uri: 'b/*.csv'}}, outputs: {a: {to: out/a}, b: {to: out/b}}}"
+    )
+    for folder, names, text in (("a", "123", "x\n1\n"), ("b", "1", "")):
+        (tmp_path / folder).mkdir()
+        for name in names:
+            (tmp_path / folder / f"{name}.csv").write_text(text)
+    code, out, err = run(capsys, "stream", path, "--once", "--max-files", 1)
+    assert code == 3
+    assert [line[20:].partition(" in ")[0] for line in out.splitlines()] == ["error"] * 3
+    assert [line.partition(" s, ")[2] for line in out.splitlines()] == [
+        "a +1, b error; 2 left",
+        "a +1, b error; 1 left",
+        "a +1, b error",
+    ]
+    assert err.count(f"b: error\n    {tmp_path}/b/1.csv: source 'b': the file is empty") == err.count("b: error") == 1
+    (tmp_path / "b/1.csv").write_text("x\n1\n")
+    code, out, err = run(capsys, "stream", path, "--once")
+    assert (code, out.rstrip().partition(" s, ")[2], err) == (0, "b +1", "")
+
+
 def test_files_that_are_left_out_are_told_in_every_run(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -421,6 +444,23 @@ def test_no_option_is_guessed_from_its_beginning(shop: Path, capsys: pytest.Capt
             "lazypipe explain: error: argument --kind: invalid choice: 'phys' (choose from 'logical', 'optimized', 'physical'); did you mean 'physical'?",
         ),
         (["status", "FILE", "-x"], "lazypipe status: error: unrecognized arguments: -x"),
+        (
+            ["run", "FILE", "--every", "10s"],
+            "lazypipe run: error: unrecognized arguments: --every 10s; --every is an option of stream",
+        ),
+        (
+            ["check", "FILE", "--full"],
+            "lazypipe check: error: unrecognized arguments: --full; --full is an option of run, plan",
+        ),
+        (
+            ["check", "FILE", "--param2", "x=1"],
+            "lazypipe check: error: unrecognized arguments: --param2 x=1; did you mean '--param'?",
+        ),
+        (["status", "FILE", "--param", "x=1"], "lazypipe status: error: unrecognized arguments: --param x=1"),
+        (
+            ["stream", "FILE", "--every", "-10s"],
+            "lazypipe stream: error: argument --every: expected one argument; a value that begins with - is written --every=-…",
+        ),
     ],
 )
 def test_what_is_misspelt_on_the_command_line(

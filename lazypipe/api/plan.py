@@ -190,7 +190,8 @@ class Plan(CompiledPipeline):
                 return
 
     def _wanted(self, outputs: Iterable[str]) -> frozenset[str]:
-        return known_outputs(outputs, self.outputs) or self.asked
+        all_of_them = self.asked and self.asked.union(self.lacking)
+        return known_outputs(outputs, {**self.outputs, **self.lacking}) or all_of_them
 
     def preview(
         self,

@@ -54,7 +54,9 @@ def stream(
 
     Each batch is a run like that of ``Plan.run``. If nothing new has arrived, nothing is written. The definition is compiled for each batch, so
     contracts are applied to files as they arrive. A source without files is waited for. If a batch fails for a reason that may pass, it
-    is tried again; every result is yielded, and a final failure ends the stream.
+    is tried again. If only some outputs fail, the stream goes on with the others: one whose source cannot be read is looked at again at every check,
+    and one that failed for another reason is tried again when something else has arrived. Every result is yielded. The stream ends when all outputs
+    have failed for good.
 
     Parameters
     ----------
@@ -121,7 +123,7 @@ def stream(
         )
 
     return Stream(
-        lambda now: definition.compile(now=now, env=env, allow=allowed, params=params),
+        lambda now: definition.compile(now=now, env=env, allow=allowed, params=params, skip_unreadable=True),
         run,
         clock or (lambda: datetime.now(UTC)),
         rng or random.Random(),  # noqa: S311  # only so that many do not wait for just as long

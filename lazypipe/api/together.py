@@ -14,8 +14,10 @@ from typing import Any, TypeGuard, TypeVar
 from lazypipe.api.pipeline import Pipeline, load
 from lazypipe.api.plan import Plan, when_fed
 from lazypipe.compile.audit import bind_audit
+from lazypipe.compile.compiled import Lacking
 from lazypipe.compile.compiler import bind_outputs
 from lazypipe.compile.feeding import Feed, Order, feeds, reads
+from lazypipe.compile.graph import build, made_with
 from lazypipe.compile.outputs.modes import written_schema
 from lazypipe.compile.sources.binding import expand_source
 from lazypipe.compile.sources.contract import read_contract
@@ -164,7 +166,7 @@ def run_all(
 ) -> RunResults:
     r"""Run several definitions in the order in which they feed each other.
 
-    If one fails or is wrong, only the definitions that it feeds are held up. (If a file is not even YAML or JSON, it is unknown what it feeds.)
+    If one fails or is wrong, only the outputs that it feeds are held up. (If a file is not even YAML or JSON, it is unknown what it feeds.)
     A run that was overtaken by another one starts over, up to three times.
 
     Parameters
@@ -250,15 +252,21 @@ def run_each(
             yield number, _run(replace(unread.pipeline, audit=model.Audit("off")), unread.compile, now=now)
     for number in order.numbers:
         one, asked = given[number], order.asked[number]
-        held_up = [
-            f"source {f.source!r} reads output {f.output!r} of {pipelines[f.by].name!r}, which was not made"
-            for f in order.of_outputs(number, lacking)
-        ]
-        if stopped or held_up:
-            result = _not_run(pipelines[number], asked, now, "the run was stopped" if stopped else held_up[0], how)
+        wanted = asked or frozenset(pipelines[number].outputs)
+        held_up = {
+            name: f"source {f.source!r} reads output {f.output!r} of {pipelines[f.by].name!r}, which was not made"
+            for f in reversed(order.of_outputs(number, lacking))
+            for name in _made_with(pipelines[number], f.source) & wanted
+        }
+        if stopped or (held_up and held_up.keys() == wanted):
+            why = "the run was stopped" if stopped else next(iter(held_up.values()))
+            result = _not_run(pipelines[number], asked, now, why, how)
         else:
+            rest = wanted - held_up.keys() if held_up else asked
             some = with_those_that_it_has(params, pipelines[number])
-            compiled = partial(_compiled, one, now=now, allow=allow, outputs=asked, params=some, skip_unreadable=True)
+            compiled = partial(_compiled, one, now=now, allow=allow, outputs=rest, params=some, skip_unreadable=True)
+            if held_up:
+                compiled = partial(_without, compiled, pipelines[number], held_up)
             result = _run(pipelines[number], compiled, is_fed=order.is_fed(number), outputs=asked, now=now, **how)
         stopped = stopped or result.status == "interrupted"
         made = {s.output for s in result.segments if s.status in ("done", "unchanged", "waiting")}
@@ -268,6 +276,19 @@ def run_each(
 
 def _compiled(given: Pipeline | Plan | Unread, **how: Any) -> Plan:
     return given if isinstance(given, Plan) else given.compile(**how)
+
+
+def _made_with(pipeline: model.Pipeline, source: str) -> frozenset[str]:
+    return made_with(pipeline, build(pipeline, []), {source})
+
+
+def _without(compiled: Callable[[], Plan], pipeline: model.Pipeline, held_up: Mapping[str, str]) -> Plan:
+    """Return a plan in which outputs are blocked, with the reason of each."""
+    plan = compiled()
+    outputs, secrets = bind_outputs(pipeline, os.environ, [])
+    redact = Redactor(tuple(secrets))
+    lacking = {n: Lacking(redact(outputs[n].to), SourceError(why), blocked=True) for n, why in held_up.items()}
+    return replace(plan, lacking={**plan.lacking, **lacking})
 
 
 def with_those_that_it_has(params: Mapping[str, Any], *pipelines: model.Pipeline) -> dict[str, Any]:

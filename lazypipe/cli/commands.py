@@ -57,6 +57,7 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, **how: Any) -> None:
         super().__init__(allow_abbrev=False, **how)
+        self.commands: Mapping[str, argparse.ArgumentParser] = {}
 
     def parse(self, arguments: Sequence[str] | None) -> argparse.Namespace:
         """Return what is given; what a command does not know, it refuses itself."""
@@ -70,7 +71,12 @@ class Parser(argparse.ArgumentParser):
         if found := re.search(r"invalid choice: '(.*?)' \(choose from (.*)\)", message):
             self._refuse(message, found[1], re.findall(r"[\w-]+", found[2]))
         elif found := re.search(r"unrecognized arguments: .*?(--[\w-]+)", message):
+            having = [name for name, other in self.commands.items() if found[1] in other.format_help().split()]
+            if 0 < len(having) <= 3:
+                super().error(f"{message}; {found[1]} is an option of {', '.join(having)}")
             self._refuse(message, found[1], [o for action in self._actions for o in action.option_strings])
+        elif found := re.search(r"argument (--[\w-]+): expected one argument", message):
+            super().error(f"{message}; a value that begins with - is written {found[1]}=-…")
         super().error(message)
 
     def _refuse(self, message: str, given: str, known: Sequence[str]) -> None:
@@ -88,6 +94,7 @@ class Commands:
         """Add a command; ``function`` returns its exit code."""
         made = self._parsers.add_parser(name, help=text, description=text)
         made.set_defaults(command=function, parser=made)
+        made.commands = self._parsers.choices
         made.add_argument("--json", action="store_true", help="write the result as JSON to stdout")
         return made
 

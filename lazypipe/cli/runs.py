@@ -261,7 +261,7 @@ def _stream(options: argparse.Namespace) -> int:
         allow=options.allow,
         on_retry=lambda error, wait: say(f"{error}; again in {max(1, round(wait))} s"),
     )
-    code = 0
+    code, told = 0, list[str]()
     with stream.until_signalled():
         for result in stream:
             code = result.exit_code
@@ -269,14 +269,19 @@ def _stream(options: argparse.Namespace) -> int:
                 write_json(result.to_dict(), indent=None)
             else:
                 print(_batch(result), flush=True)
-            if code:
+            # what goes on being wrong is told once
+            failed = [f"{s.name}: {s.status}: {s.error}" for s in result.segments if s.error is not None]
+            if code and (failed != told or not failed):
                 _tell(result)
+            told = failed
     return code
 
 
 def _batch(result: lp.RunResult) -> str:
     """Return a batch in one line."""
-    told = [f"{s.name} +{s.written:,}" for s in result.segments if s.output is not None and s.status == "done"]
+    made = [s for s in result.segments if s.output is not None]
+    told = [f"{s.name} +{s.written:,}" for s in made if s.status == "done"]
+    told += [f"{s.name} {s.status.replace('_', ' ')}" for s in made if s.status in ("error", "blocked", "gate_failed")]
     left = f"; {result.left:,} left" if result.left else ""
     if out := len(result.corrupt):
         left += f"; {out:,} file{'s' * (out != 1)} left out"

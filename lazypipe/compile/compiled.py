@@ -46,10 +46,14 @@ _LATER = datetime(1987, 6, 5, 4, 3, 2, 1, tzinfo=UTC)
 
 
 class Lacking(NamedTuple):
-    """An output that is not in a plan, for a source of it cannot be read: where its rows would go, as it may be shown, and why."""
+    """An output that a run does not make, for a source of it cannot be read: where its rows would go, as it may be shown, and why.
+
+    It is ``blocked`` if the source is what another definition did not make in the same run.
+    """
 
     uri: str
     error: SourceError
+    blocked: bool = False
 
 
 @dataclass(frozen=True)
@@ -60,7 +64,7 @@ class CompiledPipeline:
     ``segments`` what will run as one query each, in order; ``outputs`` where that goes, with URIs that are whole; ``held`` the
     columns that outputs with a contract had by then, None if nothing was committed; ``audit`` where its runs are recorded;
     ``openlineage`` where events about them go. If only some outputs were ``asked`` for, only what they need is in all of these, and
-    ``others`` compiles those that are made of a stage's rows. ``lacking`` are the outputs that were left out as their sources cannot be read.
+    ``others`` compiles those that are made of a stage's rows. ``lacking`` are the outputs that are left out as their sources cannot be read.
     """
 
     pipeline: Pipeline

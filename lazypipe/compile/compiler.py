@@ -115,14 +115,22 @@ def compile_pipeline(
         held = _held(outputs, uris.Redactor(tuple(used)))
         events, more = bind_openlineage(pipeline, environment, state, faults)
         make_scope = partial(_scope, params=values, modules=modules)
-        nodes, unread = compile_nodes(pipeline, graph, needed, binding, held, make_scope, faults)
-    _check_output_columns(pipeline, nodes, faults)
-    faults += endless(nodes)
-    check_modes(pipeline, nodes, values, faults)
-    check_panes(pipeline, nodes, faults)
-    check_tables(pipeline, nodes, faults)
-    check_exports(pipeline, nodes, faults)
-    check_feedback(outputs, nodes, faults)
+
+        def compiled(
+            binding: Callable[[str, Source], BoundSource], faults: list[Fault]
+        ) -> tuple[dict[str, Node], dict[str, SourceError]]:
+            nodes, unread = compile_nodes(pipeline, graph, needed, binding, held, make_scope, faults)
+            _check_output_columns(pipeline, nodes, faults)
+            faults += endless(nodes)
+            check_modes(pipeline, nodes, values, faults)
+            check_panes(pipeline, nodes, faults)
+            check_tables(pipeline, nodes, faults)
+            check_exports(pipeline, nodes, faults)
+            check_feedback(outputs, nodes, faults)
+            return nodes, unread
+
+        ahead = [*faults]
+        nodes, unread = compiled(binding, faults)
     if faults:
         # a parameter without a value is not unknown
         unset = {f"unknown parameter :{name}" for name in pipeline.params if name not in values}
@@ -130,8 +138,11 @@ def compile_pipeline(
         found = problems(wrong, pipeline.origin)
         away = _away(wrong, pipeline, graph, nodes)
         if away is None:
+            again, _ = compiled(partial(look, as_before=True), ahead)
+            away = None if ahead else _changed(wrong, pipeline, graph, again)
+        if away is None:
             raise found
-        # the columns that are missed may be in its data
+        # the columns that are missed may be in its data, or were
         unread |= {str(f.path[1]): AwayError(found.problems, away) for f in wrong}
     if unread:
         wanted = asked or frozenset(pipeline.outputs)
@@ -250,14 +261,29 @@ def _away(
     for fault in faults:
         if not fault.is_unknown_column:
             return None
-        owner = str(fault.path[1]) if len(fault.path) > 1 else ""
-        owner = pipeline.outputs[owner].stage if fault.path[:1] == ("outputs",) else owner
-        read = graph.ancestors([owner], lookups=True)
+        read = _read_by(fault, pipeline, graph)
         why = fault.away or next((error for name, error in away.items() if name in read), None)
         if why is None:
             return None
         found.append(why)
-    return found[0]
+    why = found[0]
+    return SourceError(f"{why.what}, and of its columns only those of the contract are known", uri=why.uri, fix=why.fix)
+
+
+def _changed(
+    faults: Sequence[Fault], pipeline: Pipeline, graph: graphs.Graph, nodes: Mapping[str, Node]
+) -> SourceError | None:
+    """Return which file has other columns than before, where nothing is wrong with those; None if none has."""
+    changed = {n: node.source.changed for n, node in nodes.items() if node.source is not None and node.source.changed}
+    read = {name for fault in faults for name in _read_by(fault, pipeline, graph)}
+    return next((error for name, error in changed.items() if name in read), None)
+
+
+def _read_by(fault: Fault, pipeline: Pipeline, graph: graphs.Graph) -> Collection[str]:
+    """Return what the source, stage or output reads in which a mistake is, and itself."""
+    owner = str(fault.path[1]) if len(fault.path) > 1 else ""
+    owner = pipeline.outputs[owner].stage if fault.path[:1] == ("outputs",) else owner
+    return graph.ancestors([owner], lookups=True)
 
 
 def _without(

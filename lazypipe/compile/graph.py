@@ -142,6 +142,11 @@ def needed(pipeline: Pipeline, graph: Graph, asked: Collection[str]) -> frozense
     return graph.ancestors(stages, lookups=True)
 
 
+def made_with(pipeline: Pipeline, graph: Graph, sources: Collection[str]) -> frozenset[str]:
+    """Return the outputs for which one of some sources is needed."""
+    return frozenset(n for n in pipeline.outputs if not needed(pipeline, graph, {n}).isdisjoint(sources))
+
+
 def place(pipeline: Pipeline, output: Output) -> str:
     """Return where an output is written, by which those of one dataset are known."""
     return uris.resolve(output.to, pipeline.base).rstrip("/")

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from lazypipe.compile.compiled import CompiledPipeline
 from lazypipe.compile.sources.source import Snapshot
+from lazypipe.errors import LazypipeError
 from lazypipe.incremental.bound import UNBOUND, Bound
 from lazypipe.incremental.feed import decide
 from lazypipe.incremental.leaf import Came
@@ -20,11 +21,13 @@ __all__ = ["Pending", "pending"]
 class Pending:
     """The outputs that a run would begin with, and their work; what is made of these follows them.
 
-    ``stateless`` are outputs that do not remember what they were made of, such as one CSV file: every run makes them anew.
+    ``stateless`` are outputs that do not remember what they were made of, such as one CSV file: every run makes them anew. Of those that ``failed``
+    it cannot be told: a source of theirs, or their own log, cannot be read.
     """
 
     works: Mapping[str, Work]
     stateless: tuple[str, ...] = ()
+    failed: Mapping[str, LazypipeError] = field(default_factory=dict)
 
     @property
     def files(self) -> int:
@@ -59,20 +62,35 @@ def pending(
         The clock of the run, in microseconds since 1970, by which windows close though nothing came; None: they do not.
     bound
         What a run takes.
+
+    Raises
+    ------
+    LazypipeError
+        If it can be told of no output.
     """
     terms = Terms("pending", look, listed, bound=bound, judge_again=False, now=now)
     works: dict[str, Work] = {}
     stateless: list[str] = []
+    failed: dict[str, LazypipeError] = {}
     unsettled: set[str] = set()
+    settled = False
     for segment in plan.segments:
         if unsettled.intersection(segment.reads):
             unsettled.add(segment.node)
         elif segment.output is not None:
-            work = decide(plan, segment, terms)
+            try:
+                work = decide(plan, segment, terms)
+            except LazypipeError as error:
+                failed[segment.output] = error
+                unsettled.add(segment.node)
+                continue
+            settled = True
             if work.kind == "all" and not work.info:
                 stateless.append(segment.output)
             elif work.kind in ("units", "all", "state"):
                 works[segment.output] = work
             if work.kind != "none":
                 unsettled.add(segment.node)
-    return Pending(works, tuple(stateless))
+    if failed and not settled:
+        raise next(iter(failed.values()))
+    return Pending(works, tuple(stateless), failed)

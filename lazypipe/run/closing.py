@@ -90,7 +90,8 @@ class Closing:
         if up.name not in self._found:
             said = self.before.get("sources", {}).get(up.name)
             before = Progress() if said is None else Progress.from_dict(said)
-            self._found[up.name] = before.advanced(self._told(up), now=self.now)
+            told = self._told(up)
+            self._found[up.name] = before.advanced(told, now=self.now, among=told or None if _tells_all(up) else None)
         return self._found[up.name]
 
     def _told(self, up: Upstream) -> Mapping[str, int]:
@@ -136,6 +137,14 @@ class Closing:
 def _rule(source: BoundSource) -> Watermark:
     assert source.watermark is not None
     return source.watermark
+
+
+def _tells_all(up: Upstream) -> bool:
+    """Whether a partition has gone that no file has any more: it was corrected, or removed, and nothing of it is to come."""
+    if up.source is None or not _rule(up.source).by_files:
+        return False
+    intake = up.source.intake
+    return intake.on_removed != "ignore" and intake.on_modified == "reprocess"
 
 
 def _stated(source: BoundSource, rule: Watermark, snapshot: Snapshot) -> dict[str, int]:

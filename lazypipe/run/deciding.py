@@ -45,7 +45,8 @@ class Deciding:
     def needed(self) -> set[str]:
         """The nodes whose rows the wanted outputs are made of."""
         plan = self.run.plan
-        return made_of(plan.segments, (o.stage for n, o in plan.outputs.items() if n in (self.only or plan.outputs)))
+        wanted = (self.only or plan.outputs.keys()) - plan.lacking.keys()
+        return made_of(plan.segments, (o.stage for n, o in plan.outputs.items() if n in wanted))
 
     def decide(self, segment: Segment) -> Work:
         """Say what is to be done for an output."""

@@ -199,8 +199,11 @@ class _Execution:
                 break
             self.record(done=False)
         self.results += [
-            SegmentResult(name, "error", name, uri=lacking.uri, error=lacking.error)
-            for name, lacking in plan.lacking.items()
+            SegmentResult(name, "blocked", name, uri=uri, why=str(error))
+            if blocked
+            else SegmentResult(name, "error", name, uri=uri, error=error)
+            for name, (uri, error, blocked) in plan.lacking.items()
+            if not self.only or name in self.only
         ]
 
     def maintain(self) -> None:

@@ -44,14 +44,17 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 @dataclass
 class Stream:
-    """Micro-batches, as an iterator over their results. It ends when it is stopped, or when it cannot continue.
+    """Micro-batches, as an iterator over their results. It ends when it is stopped, or when no output can be made.
 
-    If a batch fails permanently, its result is the last one. An error before a batch has started is raised.
+    If some outputs fail and others do not, the stream goes on. An output whose source cannot be read is tried again at every look, and what failed
+    for another reason when something else has arrived. If all outputs fail permanently, that result is the last one. An error before a batch has
+    started is raised.
 
     Parameters
     ----------
     compile
-        Compiles the definition for a point in time. It is called for each batch, so files are checked as they are by then.
+        Compiles the definition for a point in time, without outputs whose sources cannot be read. It is called for each batch, so files are checked
+        as they are by then.
     run
         Runs a batch.
     trigger
@@ -91,7 +94,9 @@ class Stream:
     _corrupt: set[_File] = field(default_factory=set, repr=False)
     _times: Extents = field(default_factory=dict, repr=False)
     _tried: Mapping[str, object] | None = field(default=None, repr=False)
+    _told: Mapping[str, str] = field(default_factory=dict, repr=False)
     _exported: Mapping[str, object] | None = field(default=None, repr=False)
+    _failed: bool = field(default=False, repr=False)
 
     def stop(self) -> None:
         """End the stream after the current batch, or at once if none is running. Can be called from any thread."""
@@ -134,10 +139,11 @@ class Stream:
         failures, plan, most = 0, None, min(self.backoff.attempts, _AT_FIRST)
         while not self._stopped.is_set():
             began = self.clock()
+            # what is looked for is what was compiled for the last batch: schemas matter when there is something to read, or what cannot be
+            anew = plan is None or bool(plan.lacking)
             try:
                 came = bool(self.pull())
-                # what is looked for is what was compiled for the last batch: schemas matter when there is something to read
-                plan = self.compile(began) if plan is None else plan
+                plan = self.compile(began) if plan is None or anew else plan
                 look = _Look(plan, began, self._corrupt, self._times)
                 due = self._is_due(look)
                 most = self.backoff.attempts
@@ -149,7 +155,10 @@ class Stream:
                         return
                     self._pause_until_next(began)
                     continue
-                plan = self.compile(began)
+                plan = plan if anew else self.compile(began)
+                failing = {**look.failing, **_lacking(plan)}
+                if failures + 1 < min(self.backoff.attempts, _AT_FIRST):
+                    self._give_time(failing)
                 result = self.run(plan, began)
             except LazypipeError as error:
                 failures, plan = failures + 1, None
@@ -159,45 +168,65 @@ class Stream:
                 self.on_retry(error, wait)
                 self._pause(wait)
                 continue
+            self._told = _words(failing)
             yield result
             if result.status == "error":
                 failures += 1
-                if not _may_pass(result) or failures >= most:
+                gets_on = _gets_on(result)
+                if any(map(is_transient, _failed(result, plan))) and (
+                    failures < most or (gets_on and not self.trigger.once)
+                ):
+                    self._pause(self.backoff.delay(failures, self.rng))
+                    continue
+                if not gets_on:
                     return
-                self._pause(self.backoff.delay(failures, self.rng))
-                continue
             failures = 0
+            self._note(result, look, failed=bool(_failed(result, plan)))
             if self._is_over(result, came=came):
                 return
-            self._note(result, look)
             if not (self._behind or came):
                 self._pause_until_next(began)
 
     def _is_over(self, result: RunResult, *, came: bool) -> bool:
-        if result.status == "gate_failed":
-            return self.on_gate_failure == "stop" or self.trigger.once
-        return result.status == "interrupted" or (self.trigger.once and not result.left and not came)
+        if any(s.status == "gate_failed" for s in result.segments) and (
+            self.on_gate_failure == "stop" or self.trigger.once
+        ):
+            return True
+        more = self._behind if result.status == "error" else result.left
+        return result.status == "interrupted" or (self.trigger.once and not more and not came)
 
-    def _note(self, result: RunResult, look: _Look) -> None:
+    def _give_time(self, failing: Mapping[str, LazypipeError]) -> None:
+        """Raise what keeps an output from being made, if it may pass and has not been told yet."""
+        for name, error in failing.items():
+            if name not in self._told and is_transient(error):
+                raise error
+
+    def _note(self, result: RunResult, look: _Look, *, failed: bool) -> None:
         """Remember what a batch has come to: whether it left something, and what it is of no use to look at again."""
-        self._since = None
+        self._since, self._failed = None, failed
         self._corrupt = {(c.source, c.uri, c.size, c.stamp) for c in result.corrupt if c.stamp is not None}
         got_on = any(s.status == "done" and s.output in self._moved for s in result.segments)
         self._behind = result.left > 0 and got_on
         self._exported = look.signature() if result.status in ("done", "unchanged") else None
-        in_vain = not got_on or (result.status == "gate_failed" and not self._behind)
+        in_vain = not got_on or (result.status in ("gate_failed", "error") and not self._behind)
         self._tried = look.signature() if in_vain else None
 
     def _is_due(self, look: _Look) -> bool:
-        """Whether a batch begins now."""
+        """Whether a batch begins now: something came, or a source can no longer be read, or again."""
         listed = nanoseconds(look.now)
         begins = partial(pending, look.plan, listed=listed, now=listed // 1_000, bound=self.bound)
         found = begins(look)
         if not found.works and look.has_places:
             found = begins(look.in_places)
         self._moved = frozenset(found.works)
+        look.failing = {**found.failed, **_lacking(look.plan)}
+        if _words(look.failing) != self._told:
+            self._since = None
+            return True
         exports = bool(found.stateless) and look.signature() != self._exported
-        if not (found.works or exports) or (self._tried is not None and look.signature() == self._tried):
+        if not (found.works or exports or self._failed) or (
+            self._tried is not None and look.signature() == self._tried
+        ):
             self._since = None
             return False
         if self._behind or not self.trigger.gathers or not found.files:
@@ -232,6 +261,7 @@ class _Look:
         self.now = now
         self.corrupt = corrupt
         self.times = times
+        self.failing: Mapping[str, LazypipeError] = {}
         self._found: dict[str, Snapshot] = {}
 
     def __call__(self, name: str) -> Snapshot:
@@ -259,11 +289,32 @@ class _Look:
 
     def signature(self) -> Mapping[str, object]:
         """Return what stands for all that is there to be read."""
-        sources = [n for n, node in self.plan.nodes.items() if node.source is not None]
-        return {n: (s.files if s.commit is None else s.commit.version) for n in sources for s in [self(n)]}
+        return {n: self._signature(n) for n, node in self.plan.nodes.items() if node.source is not None}
+
+    def _signature(self, name: str) -> object:
+        try:
+            found = self(name)
+        except LazypipeError:
+            return None
+        return found.files if found.commit is None else found.commit.version
 
 
-def _may_pass(result: RunResult) -> bool:
-    """Whether all that went wrong may go right the next time."""
-    errors = [e for e in (*(s.error for s in result.segments), result.error) if e is not None]
-    return all(is_transient(e) for e in errors)
+def _lacking(plan: CompiledPipeline) -> Mapping[str, LazypipeError]:
+    return {name: lacking.error for name, lacking in plan.lacking.items()}
+
+
+def _words(failing: Mapping[str, LazypipeError]) -> Mapping[str, str]:
+    """Return what is told of outputs that cannot be made, once; what may pass is told in other words each time."""
+    return {n: "" if is_transient(error) else str(error) for n, error in failing.items()}
+
+
+def _gets_on(result: RunResult) -> bool:
+    """Whether some output did not fail, so that a stream goes on for it."""
+    fine = any(s.output is not None and s.status not in ("error", "blocked") for s in result.segments)
+    return fine and result.error is None
+
+
+def _failed(result: RunResult, plan: CompiledPipeline) -> list[LazypipeError]:
+    """Return what went wrong in a run; sources that cannot be read are looked at again in any case."""
+    failed = (s.error for s in result.segments if s.status == "error" and s.output not in plan.lacking)
+    return [e for e in (*failed, result.error) if e is not None]

@@ -10,7 +10,7 @@ makes them of a column's values; a source without partitions has the one of null
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Literal, NamedTuple
@@ -318,9 +318,10 @@ class Progress:
     reached: Mapping[str, int] = NOTHING
     since: Mapping[str, int] = field(default=NOTHING)
 
-    def advanced(self, reached: Mapping[str, int], *, now: int) -> Progress:
-        """Return the progress after a run that found the partitions there; none of them goes back."""
-        high, since = dict(self.reached), dict(self.since)
+    def advanced(self, reached: Mapping[str, int], *, now: int, among: Collection[str] | None = None) -> Progress:
+        """Return the progress after a run that found the partitions there; none of them goes back, and those in ``among`` alone are kept."""
+        high = {p: at for p, at in self.reached.items() if among is None or p in among}
+        since = {p: self.since[p] for p in high}
         for partition, watermark in reached.items():
             if partition not in high or watermark > high[partition]:
                 high[partition], since[partition] = watermark, now

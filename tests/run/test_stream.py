@@ -348,7 +348,7 @@ def test_a_batch_that_lost_against_another_run_is_tried_again(site: Site, monkey
 
 def test_results_of_batches_that_fail_are_given_each_time(site: Site) -> None:
     site.put("1", 1)
-    stream = site.start(backoff=lp.Backoff(attempts=3))
+    stream = site.start(ONE, backoff=lp.Backoff(attempts=3))
     run, fails = stream.run, [RunError("x")]
 
     def failing(plan: Any, now: datetime) -> lp.RunResult:
@@ -364,12 +364,141 @@ def test_results_of_batches_that_fail_are_given_each_time(site: Site) -> None:
     fails[0].__cause__ = TimeoutError()
     (site.base / "in/2.csv").write_text("x,k\n1,b\n")
     site.then(9, lambda: None)
-    stream = site.start(backoff=lp.Backoff(attempts=3))
+    stream = site.start(ONE, backoff=lp.Backoff(attempts=3))
     stream.run = failing
     site.plans[1] = lambda: site.put("3", 3)
     site.plans[2] = lambda: site.put("4", 4)
     assert [r.status for r in stream] == ["error"] * 3
     assert len(site.sleeps) == 2
+
+
+TWO: dict[str, Any] = {
+    **ONE,
+    "sources": {**ONE["sources"], "r": {"uri": "rates/*.parquet"}},
+    "outputs": {"b": {"to": "out/b"}, "r": {"to": "out/r"}},
+}
+"""Two outputs, each of a source of its own."""
+
+
+def rates(site: Site, name: str, *rows: int) -> Path:
+    (site.base / "rates").mkdir(exist_ok=True)
+    pl.DataFrame({"x": list(rows)}, schema={"x": pl.Int64}).write_parquet(site.base / f"rates/{name}.parquet")
+    return site.base / f"rates/{name}.parquet"
+
+
+def broken(site: Site, name: str) -> Path:
+    (site.base / "rates").mkdir(exist_ok=True)
+    (site.base / f"rates/{name}.parquet").write_bytes(b"this is no Parquet")
+    return site.base / f"rates/{name}.parquet"
+
+
+def told(result: lp.RunResult) -> str:
+    return ", ".join(f"{s.name} {s.status}" for s in sorted(result.segments, key=lambda s: s.name))
+
+
+def test_a_source_that_cannot_be_read_stops_only_what_needs_it(site: Site) -> None:
+    site.put("1", 1)
+    broken(site, "1")
+    site.then(3, lambda: site.put("2", 2))
+    site.then(6, lambda: rates(site, "1", 7))
+    site.then(9, lambda: None)
+    results = site.run(TWO)
+    # it is told at first, with each batch of others, and when it is there; not at each look
+    assert [(r.started.minute * 60 + r.started.second, told(r)) for r in results] == [
+        (0, "b done, r error"),
+        (30, "b done, r error"),
+        (60, "b unchanged, r done"),
+    ]
+    with pytest.raises(SourceError, match="the file is text, and not Parquet"):
+        results[1].raise_for_status()
+    assert (site.held(), site.held("r")) == ([1, 2], [7])
+
+
+def test_a_source_that_breaks_while_it_is_followed(site: Site) -> None:
+    site.put("1", 1)
+    rates(site, "1", 7)
+    site.then(1, lambda: broken(site, "1"))
+    site.then(3, lambda: site.put("2", 2))
+    site.then(5, lambda: rates(site, "1", 7, 8))
+    site.then(8, lambda: None)
+    results = site.run(TWO)
+    assert [(r.started.second, told(r)) for r in results] == [
+        (0, "b done, r done"),
+        (10, "b unchanged, r error"),
+        (30, "b done, r error"),
+        (50, "b unchanged, r done"),
+    ]
+    assert (site.held(), site.held("r")) == ([1, 2], [7, 8])
+
+
+@pytest.mark.parametrize("mended", [True, False], ids=["mended", "taken away"])
+def test_a_file_that_cannot_be_read_beside_others_is_tried_when_something_has_come(site: Site, mended: bool) -> None:
+    site.put("1", 1)
+    rates(site, "1", 7)
+    site.then(1, lambda: broken(site, "2"))
+    site.then(3, lambda: site.put("2", 2))
+    site.then(5, lambda: rates(site, "2", 8) if mended else (site.base / "rates/2.parquet").unlink())
+    site.then(8, lambda: None)
+    results = site.run(TWO)
+    assert [(r.started.second, told(r)) for r in results] == [
+        (0, "b done, r done"),
+        (10, "b unchanged, r error"),
+        (30, "b done, r error"),
+        (50, f"b unchanged, r {'done' if mended else 'unchanged'}"),
+    ]
+    assert (site.held(), site.held("r")) == ([1, 2], [7, 8] if mended else [7])
+
+
+def test_a_backlog_goes_on_beside_what_cannot_be_read(site: Site) -> None:
+    for number in range(3):
+        site.put(str(number), number)
+    broken(site, "1")
+    results = site.run(TWO, max_files=1, trigger=lp.Trigger(once=True))
+    assert [told(r) for r in results] == ["b done, r error"] * 3
+    assert (site.held(), site.sleeps) == ([0, 1, 2], [])
+
+
+def test_what_may_pass_is_given_time_before_it_is_told(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A store that answers the second time is nothing to tell; one that does not answer for longer holds nothing else up."""
+    site.put("1", 1)
+    rates(site, "1", 7)
+    listing, begun, waited = streams.listing, site.now, list[str]()
+
+    def away(plan: Any, source: Any, *given: Any, **more: Any) -> Any:
+        passed = (site.now - begun).total_seconds()
+        if source.name == "r" and (10 <= passed < 10.5 or 30 <= passed < 90):
+            raise SourceError("cannot be listed", uri="rates") from ConnectionResetError()
+        return listing(plan, source, *given, **more)
+
+    monkeypatch.setattr(streams, "listing", away)
+    site.then(1, lambda: None)
+    site.then(20, lambda: None)
+    results = site.run(TWO, on_retry=lambda error, _: waited.append(str(error)))
+    assert [told(r) for r in results] == ["b done, r done", "b unchanged, r unchanged", "b unchanged, r unchanged"]
+    assert waited == ["rates: cannot be listed"] * 5
+
+
+def test_a_gate_that_fails_ends_the_stream_beside_what_cannot_be_read(site: Site) -> None:
+    site.put("1", -1)
+    broken(site, "1")
+    site.then(9, lambda: None)
+    data = {**TWO, "stages": GATED["stages"]}
+    assert [told(r) for r in site.run(data)] == ["b gate_failed, r error"]
+    site.plans = {1: lambda: site.put("2", -2), 3: lambda: None}
+    results = site.run(data, on_gate_failure="continue")
+    assert [(r.started.second, told(r)) for r in results] == [
+        (0, "b gate_failed, r error"),
+        (10, "b gate_failed, r error"),
+    ]
+
+
+def test_nothing_else_to_do_ends_the_stream(site: Site) -> None:
+    broken(site, "1")
+    site.then(9, lambda: None)
+    only = {**TWO, "outputs": {"r": {"to": "out/r"}, "again": {"from": "r", "to": "out/again"}}}
+    with pytest.raises(SourceError, match="the file is text, and not Parquet"):
+        site.run(only)
+    assert site.sleeps == []
 
 
 def test_what_cannot_be_listed_for_good_is_raised(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:

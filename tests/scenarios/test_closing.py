@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -100,6 +101,40 @@ def test_the_watermark_does_not_go_back_with_a_file(feed: Feed) -> None:
     feed.run()
     assert feed.at() == 49.5
     assert feed.hours() == [0, 7]
+
+
+SITES = """
+version: 1
+name: p
+sources:
+  a: {uri: in/*.csv, event_time: at, watermark: {by: site}, EXTRA contract: {columns: {at: Datetime(us), site: String}}}
+stages:
+  hourly: {from: a, do: [window: {time: at, every: 1h, emit: on_close, aggregate: {n: count(*)}}]}
+outputs:
+  hourly: {to: out/hourly}
+"""
+
+
+@pytest.mark.parametrize("extra", ["", "on_removed: fail,", "on_removed: ignore,"])
+def test_a_partition_that_no_file_has_any_more_is_not_waited_for(feed: Feed, extra: str) -> None:
+    """A name that was mistyped, and mended, would hold all windows back for ever; but files that only went away said what they said."""
+    feed.text = SITES.replace("EXTRA", extra)
+    first, second, third = (feed.root / f"in/{n}.csv" for n in "123")
+    first.write_text(f"at,site\n{T0},x\n{T0},yy\n")
+    second.write_text(f"at,site\n{T0 + timedelta(hours=5)},x\n{T0 + timedelta(hours=5)},y\n")
+    for file in (first, second):
+        os.utime(file, (2e9, 2e9))
+    feed.run()
+    assert (feed.hours(), feed.at()) == ([], 0)
+    if "ignore" in extra:
+        first.unlink()
+        third.write_text(f"at,site\n{T0 + timedelta(hours=6)},x\n")
+        os.utime(third, (2e9 + 1, 2e9 + 1))
+    else:
+        first.write_text(f"at,site\n{T0},x\n{T0},y\n")
+        os.utime(first, (2e9 + 1, 2e9 + 1))
+    feed.run()
+    assert (feed.hours(), feed.at()) == (([], 0) if "ignore" in extra else ([0], 5))
 
 
 def test_another_delay_is_another_watermark(feed: Feed) -> None:

@@ -523,3 +523,91 @@ def test_a_ledger_that_cannot_be_written_is_told(lake: Path) -> None:
         "report": ("blocked", 1),
     }
     assert found["report"].warnings[0].startswith("that this run did not begin is not in the ledger: ")
+
+
+PARTLY = {
+    "first.yaml": """
+version: 1
+name: first
+sources: {a: {uri: in/a.csv}, b: {uri: in/b.csv}}
+outputs: {a: {to: out/a}, b: {to: out/b}}
+""",
+    "second.yaml": """
+version: 1
+name: second
+sources: {a: {uri: out/a}, b: {uri: out/b}, own: {uri: in/a.csv}}
+stages:
+  both: {from: a, do: [join: {with: b, on: x, how: left}]}
+  checked: {from: own, gate: [foreign_key: {columns: [x], references: {to: b}, action: drop}]}
+outputs: {from_a: {from: a, to: out/from_a}, both: {to: out/both}, own: {to: out/own}, checked: {to: out/checked}}
+""",
+    "third.yaml": """
+version: 1
+name: third
+sources: {from_a: {uri: out/from_a}, both: {uri: out/both}}
+outputs: {last_a: {from: from_a, to: out/last_a}, last_both: {from: both, to: out/last_both}}
+""",
+}
+
+
+def outcome(result: lp.RunResult) -> dict[str, str]:
+    return {s.output: s.status for s in result.segments if s.output is not None}
+
+
+def test_only_outputs_are_held_up_that_need_what_was_not_made(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, text in PARTLY.items():
+        (tmp_path / name).write_text(text)
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/a.csv").write_text("x\n1\n")
+    code, found, err = told(capsys, "run", str(tmp_path))
+    assert (code, short(found)) == (3, {"first": "error", "second": "blocked", "third": "blocked"})
+    why = "source 'b' reads output 'b' of 'first', which was not made"
+    assert f"both: {why}\n" in err
+    segments = found["files"][f"{tmp_path}/second.yaml"]["segments"]
+    assert {s["output"]: (s["status"], s["why"] == why) for s in segments} == {
+        "from_a": ("done", False),
+        "own": ("done", False),
+        "both": ("blocked", True),
+        "checked": ("blocked", True),
+    }
+    assert {s["output"]: s["uri"] for s in segments}["both"] == f"{tmp_path}/out/both"
+    third = found["files"][f"{tmp_path}/third.yaml"]["segments"]
+    assert {s["output"]: s["status"] for s in third} == {"last_a": "done", "last_both": "blocked"}
+    # plans that were compiled before are held up in the same way, and what is asked for too
+    (tmp_path / "in/b.csv").write_text("x\n1\n")
+    results = lp.run_all([tmp_path / name for name in PARTLY])
+    assert results.status == "done"
+    plans = [lp.load(tmp_path / name).compile() for name in PARTLY]
+    (tmp_path / "in/b.csv").write_text("")
+    (tmp_path / "in/a.csv").write_text("x\n1\n2\n")
+    results = lp.run_all(plans)
+    assert [outcome(r) for r in results.values()] == [
+        {"a": "done", "b": "error"},
+        {"from_a": "done", "own": "done", "both": "blocked", "checked": "blocked"},
+        {"last_a": "done", "last_both": "blocked"},
+    ]
+    results = lp.run_all([tmp_path / name for name in PARTLY], outputs=["last_both", "own"])
+    assert [outcome(r) for r in results.values()] == [
+        {"a": "unchanged", "b": "error"},
+        {"own": "unchanged", "both": "blocked"},
+        {"last_both": "blocked"},
+    ]
+    assert results.exit_code == 3
+    assert lp.ledger(str(tmp_path / ".lazypipe/ledger")).verify(data=True).ok
+    assert [e.status for e in lp.ledger(str(tmp_path / ".lazypipe/ledger")).runs("second/both", status="blocked")]
+
+
+def test_outputs_that_are_asked_for_beside_one_that_cannot_be_read(tmp_path: Path) -> None:
+    """A plan knows the names of outputs that it lacks."""
+    for name, text in PARTLY.items():
+        (tmp_path / name).write_text(text)
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/a.csv").write_text("x\n1\n")
+    results = lp.run_all([tmp_path / "first.yaml", tmp_path / "third.yaml"], outputs=["a", "b"])
+    assert outcome(results["first"]) == {"a": "done", "b": "error"}
+    plan = lp.load(tmp_path / "first.yaml").compile(skip_unreadable=True)
+    assert outcome(plan.run(outputs=["a"])) == {"a": "unchanged"}
+    assert outcome(plan.run(outputs=["b"])) == {"b": "error"}
+    assert outcome(plan.run()) == {"a": "unchanged", "b": "error"}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -158,3 +160,127 @@ def test_definitions_are_held_up_only_by_outputs_that_were_not_made(shop: Path) 
         "prices": "blocked",
         "report": "done",
     }
+
+
+# files that are not as files were before
+
+CHANGING = """
+version: 1
+name: meters
+sources:
+  readings: {uri: in/readings.FORMAT, event_time: at}
+  rates: {uri: in/rates.csv}
+stages:
+  doubled: {from: readings, do: [derive: {twice: x * 2}]}
+outputs:
+  doubled: {to: out/doubled}
+  rates: {to: out/rates}
+"""
+READINGS = {"at": ["2024-01-01T00:00:00"], "x": [1]}
+
+
+def deliver(base: Path, ending: str, rows: dict[str, Any], *, hours: int = 1) -> None:
+    """Write a file as it was delivered some hours ago: of what has just been written nothing is known the next time."""
+    file = base / f"in/readings.{ending}"
+    frame = pl.DataFrame(rows)
+    if ending == "parquet":
+        times = pl.col("at").str.to_datetime(strict=False) if rows["at"][0] != "gone" else pl.col("at")
+        frame.with_columns(times).write_parquet(file)
+    else:
+        frame.write_csv(file)
+    then = time.time() - 3600 * hours
+    os.utime(file, (then, then))
+
+
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+def test_a_file_with_other_types_than_before_stops_what_does_not_fit_them(tmp_path: Path, ending: str) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/rates.csv").write_text(RATES)
+    (tmp_path / "meters.yaml").write_text(CHANGING.replace("FORMAT", ending))
+    deliver(tmp_path, ending, READINGS, hours=9)
+    assert main(["run", str(tmp_path / "meters.yaml")]) == 0
+    cases = [
+        ({**READINGS, "x": ["a"]}, "8:43: cannot calculate with String and a whole number", "'x' is String in this file, and was Int64"),
+        ({"at": READINGS["at"], "y": [1]}, "8:43: unknown column 'x'", "'x' is missing in this file, and was Int64"),
+        ({**READINGS, "at": ["gone"]}, r"5:\d\d: event_time 'at' is String", "'at' is String in this file, and was Datetime"),
+    ]  # fmt: skip
+    for hours, (rows, wrong, changed) in enumerate(cases):
+        deliver(tmp_path, ending, rows, hours=5 - hours)
+        (tmp_path / "in/rates.csv").write_text(f"{RATES}2024-01-02,{hours}\n")
+        pipe = lp.load(tmp_path / "meters.yaml")
+        with pytest.raises(lp.AwayError, match=wrong) as caught:
+            pipe.compile()
+        file = f"{tmp_path}/in/readings.{ending}"
+        assert f"{file}: source 'readings': column {changed}" in str(caught.value)
+        assert str(caught.value).endswith("deliver it again, declare the column in contract, or change the definition")
+        assert (caught.value.exit_code, caught.value.uri) == (3, file)
+        result = pipe.compile(skip_unreadable=True).run()
+        assert (statuses(result), result.exit_code) == ({"rates": "done", "doubled": "error"}, 3)
+    assert lp.scan(str(tmp_path / "out/doubled")).collect()["twice"].to_list() == [2]
+    deliver(tmp_path, ending, {**READINGS, "x": [4]}, hours=0)
+    assert main(["run", str(tmp_path / "meters.yaml")]) == 0
+    assert lp.scan(str(tmp_path / "out/doubled")).collect()["twice"].to_list() == [8]
+
+
+def test_a_definition_is_to_blame_that_does_not_fit_the_types_of_before_either(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/rates.csv").write_text(RATES)
+    text = CHANGING.replace("FORMAT", "csv")
+    (tmp_path / "meters.yaml").write_text(text)
+    deliver(tmp_path, "csv", READINGS, hours=9)
+    assert main(["run", str(tmp_path / "meters.yaml")]) == 0
+    deliver(tmp_path, "csv", {**READINGS, "x": ["a"]})
+    for wrong in (text.replace("x * 2", "x * z"), text.replace("from: readings, do", "from: reading, do")):
+        (tmp_path / "meters.yaml").write_text(wrong)
+        with pytest.raises(lp.DefinitionError) as caught:
+            lp.load(tmp_path / "meters.yaml").compile()
+        assert type(caught.value) is lp.DefinitionError
+    # what has changed is not read where the mistake is
+    (tmp_path / "meters.yaml").write_text(
+        text.replace(
+            "doubled: {from: readings, do: [derive: {twice: x * 2}]}",
+            "doubled: {from: readings}\n  low: {from: rates, do: [filter: rate < 'a']}",
+        )
+    )
+    assert main(["run", str(tmp_path / "meters.yaml")]) == 2
+    # a definition that takes what has come is right
+    (tmp_path / "meters.yaml").write_text(text.replace("x * 2", "x || '2'"))
+    assert main(["run", str(tmp_path / "meters.yaml")]) == 0
+    assert lp.scan(str(tmp_path / "out/doubled")).collect()["twice"].to_list() == ["a2"]
+
+
+def test_one_of_several_files_that_set_the_columns_together(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    text = CHANGING.replace(
+        "in/readings.FORMAT, event_time: at",
+        "'in/readings-*.csv', contract: {columns: {}, on_new_column: evolve, on_type_change: evolve}",
+    )
+    (tmp_path / "meters.yaml").write_text(text)
+    (tmp_path / "in/rates.csv").write_text(RATES)
+    for name, value in (("1", "1"), ("2", "1.5")):
+        (tmp_path / f"in/readings-{name}.csv").write_text(f"x\n{value}\n")
+        os.utime(tmp_path / f"in/readings-{name}.csv", (1e9, 1e9))
+    assert main(["run", str(tmp_path / "meters.yaml")]) == 0
+    (tmp_path / "in/readings-1a.csv").write_text("x\nabc\n")
+    with pytest.raises(
+        lp.AwayError,
+        match="readings-1a.csv: source 'readings': column 'x' is String in this file, and was Int64 in files",
+    ):
+        lp.load(tmp_path / "meters.yaml").compile()
+
+
+def test_an_output_that_takes_what_has_changed_does_not_make_it_usual(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/rates.csv").write_text(RATES)
+    text = CHANGING.replace("FORMAT", "csv").replace(
+        "outputs:", "  kept: {from: readings, do: [filter: x IS NOT NULL]}\noutputs:\n  kept: {to: out/kept}"
+    )
+    (tmp_path / "meters.yaml").write_text(text)
+    deliver(tmp_path, "csv", READINGS, hours=9)
+    assert main(["run", str(tmp_path / "meters.yaml")]) == 0
+    deliver(tmp_path, "csv", {**READINGS, "x": ["a"]})
+    for status in ("done", "unchanged", "unchanged"):
+        result = lp.load(tmp_path / "meters.yaml").compile(skip_unreadable=True).run()
+        made = {s.output: s.status for s in result.segments if s.output is not None}
+        assert made == {"rates": "unchanged", "kept": status, "doubled": "error"}
+    assert lp.scan(str(tmp_path / "out/kept")).collect()["x"].to_list() == ["a"]

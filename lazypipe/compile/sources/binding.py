@@ -43,11 +43,13 @@ def bind(
     env: Mapping[str, str],
     admit: Callable[[BoundSource, Snapshot], Snapshot] = lambda _, found: found,
     recall: Callable[[BoundSource], Recalled] = lambda _: Recalled(),
+    *,
+    as_before: bool = False,
 ) -> BoundSource:
     """Resolve a source's URIs, format, contract and schema.
 
     ``admit`` takes out files that are not whole yet; they are looked into only if nothing else would tell the columns. ``recall`` says of
-    which files these are known from before.
+    which files these are known from before; ``as_before`` takes such columns for those of files that have others now (``changed``).
 
     Raises
     ------
@@ -59,7 +61,7 @@ def bind(
     at: Path = ("sources", name)
     patterns, options, marker, redact = expand_source(source, base, env, at)
     try:
-        return _bind(name, source, patterns, options, marker, redact, at, admit, recall)
+        return _bind(name, source, patterns, options, marker, redact, at, admit, recall, as_before=as_before)
     except Fault as fault:
         raise Fault(redact(fault.what), fault.fix, fault.path, away=fault.away) from None
 
@@ -109,6 +111,8 @@ def _bind(
     at: Path,
     admit: Callable[[BoundSource, Snapshot], Snapshot],
     recall: Callable[[BoundSource], Recalled],
+    *,
+    as_before: bool,
 ) -> BoundSource:
     form = source.format or _guess(patterns, options, at)
     contract = read_contract(source.contract, (*at, "contract"))
@@ -138,7 +142,7 @@ def _bind(
         # a pipeline can be compiled before its data is there, or while it is not readable, if it says what it needs
         snapshot, there = Snapshot(()), ()
         bound = replace(bound, away=away if contract.is_open else None)
-    bound, snapshot = _shaped(bound, contract, snapshot, there, at, adapts=adapts)
+    bound, snapshot = _shaped(bound, contract, snapshot, there, at, adapts=adapts, as_before=as_before)
     try:
         _check_names(source, bound.schema, at)
         rule = read_watermark(source, bound.schema, form, at, marker)
@@ -180,7 +184,14 @@ def _looked_at(
 
 
 def _shaped(
-    bound: BoundSource, contract: Contract, snapshot: Snapshot, there: Sequence[str], at: Path, *, adapts: bool
+    bound: BoundSource,
+    contract: Contract,
+    snapshot: Snapshot,
+    there: Sequence[str],
+    at: Path,
+    *,
+    adapts: bool,
+    as_before: bool,
 ) -> tuple[BoundSource, Snapshot]:
     """Return a source with its columns, from its contract, its files and the names of their folders, and the files that have these."""
     keys = pl.Schema()
@@ -188,6 +199,10 @@ def _shaped(
         keys = hive.types(there.each_folder if isinstance(there, Named) else [f.uri for f in snapshot.files])
     inside, keys = contract.for_folders(keys, (*at, "contract"))
     columns = bound.columns(snapshot)
+    if as_before and (before := bound.before(columns)) is not columns:
+        bound = replace(bound, changed=bound.located(_changed(columns, before)))
+        columns = tuple(before)
+        snapshot = Snapshot(())  # of which nothing fits
     if snapshot.logged is None and (own := [n for n in (FILE_COLUMN, UNIT) for _, names in columns if n in names]):
         raise Fault(f"the files have a column {own[0]!r}, which is reserved for lazypipe", BY_LOG, (*at, "uri"))
     try:
@@ -202,6 +217,18 @@ def _shaped(
     if bound.shape is not None and snapshot.files:
         snapshot = bound.looked_at(snapshot)  # so that a file which breaks the contract is told now
     return bound, snapshot
+
+
+def _changed(now: Sequence[tuple[FileInfo, pl.Schema]], before: Sequence[tuple[FileInfo, pl.Schema]]) -> SourceError:
+    """Return what to say of the first file that has other columns than files had before."""
+    kept, had = [dict(s) for _, s in before], before[0][1]
+    file, has = next((f, s) for f, s in now if dict(s) not in kept)
+    name = next(n for n in (*had, *has) if had.get(n) != has.get(n))
+    is_now, was = (f"is {dtype_name(s[name])}" if name in s else "is missing" for s in (has, had))
+    what = f"column {name!r} {is_now} in this file, and {was.replace('is', 'was', 1)} in files that were read before, with which the definition is right"
+    return SourceError(
+        what, uri=file.uri, fix="deliver it again, declare the column in contract, or change the definition"
+    )
 
 
 def _check_headers(

@@ -104,7 +104,8 @@ class BoundSource:
     listed, and read as if it had that shape. Without one, they are all as the first. ``compiled`` is what it held when it was
     compiled, or by ``names`` what stood there then, where no more was needed; a run lists it again. ``guessed`` are the columns of text, by
     any of their names, of which only what stands in them says that they are floats. ``recalled`` is what is known from before of the columns inside files,
-    ``looked`` what is known by now. ``away`` is why none of its files could be looked at, where they may have more columns than it declares.
+    ``looked`` what is known by now. ``away`` is why none of its files could be looked at, where they may have more columns than it declares; ``changed``
+    which file has other columns than files had before, where ``schema`` is that of before.
     """
 
     name: str
@@ -117,6 +118,7 @@ class BoundSource:
     intake: Intake = Intake()
     declares: bool = False
     away: SourceError | None = field(default=None, repr=False, compare=False)
+    changed: SourceError | None = field(default=None, repr=False, compare=False)
     guessed: frozenset[str] = frozenset()
     tags: Mapping[str, tuple[str, ...]] = field(default_factory=dict, repr=False)
     watermark: Watermark | None = None
@@ -258,6 +260,17 @@ class BoundSource:
         if snapshot.logged is not None:
             return ((FileInfo(self.patterns[0], None), untagged(snapshot.logged)),)
         return tuple((f, self.looked[_whole(f)]) for f in snapshot.files if _whole(f) in self.looked)
+
+    def before(self, now: Sequence[tuple[FileInfo, pl.Schema]]) -> Sequence[tuple[FileInfo, pl.Schema]]:
+        """Return files with columns that were found in such before: those of ``now``, where none has others."""
+        there = {(self.redact(f.uri), f.size, f.stamp) for f, _ in now}
+        known = self.recalled.columns
+        # one that was replaced may be known as it is now, from an output that needs nothing of what has changed
+        told = [dict(s) for key, s in known.items() if key not in there] or [dict(s) for s in known.values()]
+        same = tuple((f, s) for f, s in now if dict(s) in told)
+        if not told or len(same) == len(now):
+            return now
+        return same or ((now[0][0], pl.Schema(told[0])),)
 
     def set_aside(self, snapshot: Snapshot, why: Mapping[str, str]) -> Snapshot:
         """Return the snapshot without the files at the URIs in ``why``.
