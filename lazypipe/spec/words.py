@@ -197,7 +197,10 @@ _READINGS: tuple[tuple[str, Callable[[re.Match[str]], Said]], ...] = (
     ),
     (
         r"'is_in' cannot check for (.*) values in List\((.*)\) data",
-        lambda m: Said(f"{m[1]} cannot be looked for among {m[2]}", "write values of the same type"),
+        lambda m: Said(
+            f"{plain_types(m[1])} cannot be looked for among {plain_types(m[2])}",
+            "write values of the same type" + (", such as DATE '2013-01-31'" if m[1].startswith("Date") else ""),
+        ),
     ),
     (
         r"(&|\||\^) on (.*) and (.*) is not supported",

@@ -128,6 +128,9 @@ OPERATIONS = {
         "Datetime(us, UTC) cannot be compared with Datetime(us) (>); both need a time zone, or neither"
     ),
     "@filter: flight IN ('AA')": "Int64 cannot be looked for among String; write values of the same type",
+    "@filter: time_hour IN ('2013-01-31')": (
+        "Datetime(us, UTC) cannot be looked for among String; write values of the same type, such as DATE '2013-01-31'"
+    ),
     "@filter: late AND flight": (
         "AND takes conditions, and these are Boolean and Int64; compare each side with something"
     ),
