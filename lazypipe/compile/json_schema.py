@@ -428,7 +428,7 @@ def _gate() -> dict[str, Any]:
 def _read() -> dict[str, Any]:
     """Return how text files are read."""
     return _object(
-        "How to read text files.",
+        "How to read CSV files.",
         {
             "separator": _text("Field separator of CSV. Default: a comma."),
             "quote": _described({"type": "string"}, "Quote character of CSV; empty for none. Default: a double quote."),

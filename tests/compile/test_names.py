@@ -43,8 +43,8 @@ def test_a_pattern_that_tells_no_format_is_told_as_that(tmp_path: Path) -> None:
     with pytest.raises(DefinitionError) as caught:
         compiled(tmp_path, b"id;name\n1;a\n", "*", read={"separator": ";"})
     assert str(caught.value) == (
-        "sources.s.read: read is for text files, and this is parquet; "
-        "add format: csv or ndjson, since the source's name does not tell, or remove read"
+        "sources.s.read: read is for CSV, and this is parquet; "
+        "add format: csv, since the source's name does not tell, or remove read"
     )
 
 

@@ -446,8 +446,28 @@ SECTIONS = {
     ),
     "sources: {a: {uri: a.csv, read: {@seperator: ';'}}}": "unknown key 'seperator' of 'read'; did you mean 'separator'?",
     "sources: {a: {uri: a.csv, read: {@skip_rows: -1}}}": "'skip_rows' is -1, less than 0; write 0 or more",
-    "sources: {a: {uri: a.parquet, @read: {separator: ';'}}}": (
-        "read is for text files, and this is parquet; remove read"
+    "sources: {a: {uri: a.parquet, @read: {separator: ';'}}}": "read is for CSV, and this is parquet; remove read",
+    "sources: {a: {uri: a.ndjson, @read: {null_values: [NA]}}}": "read is for CSV, and this is ndjson; remove read",
+    "sources: {a: {uri: a.csv, read: {@separator: tab}}}": (
+        "separator is 'tab', and must be one character; write \"\\t\", in double quotes"
+    ),
+    "sources: {a: {uri: a.csv, read: {@separator: '\\t'}}}": (
+        "separator is '\\\\t', and must be one character; write \"\\t\", in double quotes"
+    ),
+    "sources: {a: {uri: a.csv, read: {@separator: é}}}": (
+        "separator is 'é', and must be one character; write one ASCII character that is no line break"
+    ),
+    'sources: {a: {uri: a.csv, read: {@separator: "\\n"}}}': (
+        "separator is '\\n', and must be one character; write one ASCII character that is no line break"
+    ),
+    "sources: {a: {uri: a.csv, read: {@quote: '||'}}}": (
+        "quote is '||', and must be one character; write one ASCII character that is no line break"
+    ),
+    "sources: {a: {uri: a.csv, read: {separator: '|', @quote: '|'}}}": (
+        "the separator and the quote character are both '|'; write another one, or quote: '' if nothing is quoted"
+    ),
+    "sources: {a: {uri: a.csv, read: {@separator: '\"'}}}": (
+        "the separator and the quote character are both '\"'; write another one, or quote: '' if nothing is quoted"
     ),
     "sources: {a: {uri: a.csv, contract: {columns: {@x: Int46}}}}": "unknown type 'Int46'; did you mean 'Int64'?",
     "sources: {a: {uri: a.csv, contract: {columns: {@x: 5}}}}": (

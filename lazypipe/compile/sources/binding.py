@@ -225,15 +225,12 @@ def _refuse_silent(commit: Commit, at: Path) -> None:
 
 def _refuse_of_others(source: Source, form: str, patterns: Sequence[str], at: Path) -> None:
     """Refuse what is said of a source and holds for other formats only."""
-    if form not in TEXT_FORMATS and source.read:
+    if form != "csv" and source.read:
         fix = "remove read"
         if source.format is None and all(format_of(p) is None for p in patterns):
-            fix = "add format: csv or ndjson, since the source's name does not tell, or remove read"
-        raise Fault(f"read is for text files, and this is {form}", fix, (*at, "read"))
-    for option in ("decimal_comma", "thousands") if form != "csv" else ():
-        if option in source.read:
-            fix = f"remove {option}, and derive numbers from text in a stage"
-            raise Fault(f"{option} is for CSV, and this is {form}", fix, (*at, "read", option))
+            fix = "add format: csv, since the source's name does not tell, or remove read"
+        raise Fault(f"read is for CSV, and this is {form}", fix, (*at, "read"))
+    _refuse_long_marks(source.read, (*at, "read"))
     if source.read.get("thousands") == ("," if source.read.get("decimal_comma") else "."):
         what, fix = (
             "the mark for thousands is that for fractions, too",
@@ -245,6 +242,20 @@ def _refuse_of_others(source: Source, form: str, patterns: Sequence[str], at: Pa
     if source.version is not None and form != "delta":
         what = f"version is for Delta tables, and this is {form}"
         raise Fault(what, "add format: delta, or remove version", (*at, "version"))
+
+
+def _refuse_long_marks(read: Mapping[str, Any], at: Path) -> None:
+    """Refuse a separator, or a quote, that is none: Polars knows them as one byte each."""
+    marks = {name: read.get(name, default) for name, default in (("separator", ","), ("quote", '"'))}
+    for name, mark in marks.items():
+        if mark and (len(mark.encode()) > 1 or mark in "\r\n"):
+            tab = name == "separator" and mark.lower() in (r"\t", "tab")
+            fix = r'write "\t", in double quotes' if tab else "write one ASCII character that is no line break"
+            raise Fault(f"{name} is {mark!r}, and must be one character", fix, (*at, name))
+    if marks["separator"] == marks["quote"]:
+        name = "quote" if "quote" in read else "separator"
+        what = f"the separator and the quote character are both {marks['quote']!r}"
+        raise Fault(what, "write another one, or quote: '' if nothing is quoted", (*at, name))
 
 
 def _check_names(source: Source, schema: pl.Schema, at: Path) -> None:
