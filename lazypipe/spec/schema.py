@@ -168,7 +168,8 @@ def _advice(path: Path, schema: Mapping[str, Any], value: Any, types: frozenset[
         return f'put it in quotes: "{_shown(value)}"'
     if isinstance(value, str):
         if types & {"integer", "number", "boolean"} and _is_unquoted(value):
-            return f"write it without quotes: {value}"
+            grouped = "_" in value  # to YAML it is text even without quotes
+            return f"write it {'in digits' if grouped else 'without quotes'}: {value.replace('_', '')}"
         if "array" in types:
             return f"write [{value}]"
     if value is None and isinstance(path[-1], int):

@@ -105,6 +105,7 @@ OPERATIONS = {
     "@join: planes": "'join' must be a mapping, not 'planes'; write join: {with: …}",
     "@limit: ten": "'limit' must be a whole number, not 'ten'; write the number of rows to keep",
     "@limit: '10'": "'limit' must be a whole number, not '10'; write it without quotes: 10",
+    "@limit: 1_000": "'limit' must be a whole number, not '1_000'; write it in digits: 1000",
     "@limit: 1.0": "'limit' must be a whole number, not 1.0; write the number of rows to keep",
     "@limit: -1": "'limit' is -1, less than 0; write 0 or more",
     "sample: {@fraction: 1.5}": "'fraction' is 1.5, more than 1; write 1 or less",
@@ -198,8 +199,7 @@ OPERATIONS = {
     "@filter: time_hour > :sinse": "unknown parameter :sinse; did you mean 'since'?",
     "@filter: date_trunc('huor', time_hour) > :since": "date_trunc has no unit 'huor'; did you mean 'hour'?",
     "@filter: date_trunc('hour', flight) > :since": (
-        "date_trunc needs a date or a datetime, and flight is Int64; "
-        "cast it first: date_trunc('hour', flight::timestamp)"
+        "date_trunc needs a date or a datetime, and flight is Int64; write date_trunc('hour', flight::timestamp)"
     ),
     # derive
     "derive: {@a: dely + 1}": NO_DELY,
@@ -210,6 +210,20 @@ OPERATIONS = {
     "derive: {@a: tailnum * 2}": f"cannot calculate with String and a whole number; {CAST}",
     "derive: {@a: upper(flight)}": "'flight' is Int64, and String is needed; cast it, as in flight::text",
     "derive: {@a: 'date_part(''hour'', flight)'}": "hour is not possible for Int64; cast it first, as in x::double",
+    "derive: {@a: year(tailnum)}": "year is not possible for String; read the text first, as in date(x) or timestamp(x)",
+    "derive: {@a: hour(time_hour::date)}": "hour is not possible for Date; cast it first, as in x::timestamp",
+    "derive: {@a: 'date_trunc(''hour'', tailnum)'}": (
+        "date_trunc needs a date or a datetime, and tailnum is String; write date_trunc('hour', timestamp(tailnum))"
+    ),
+    "derive: {@a: sqrt(tailnum)}": f"cannot calculate with String and a whole number; {CAST}",
+    "derive: {@a: time_hour::date + 1}": (
+        "cannot calculate with Date and a whole number (+); write a length of time as one, as in x + INTERVAL '1 day'"
+    ),
+    "derive: {@a: lag(delay)}": "lag needs a window; write lag(…) OVER (ORDER BY t), perhaps with PARTITION BY",
+    "over: {by: origin, columns: {@a: lag(delay) OVER ()}}": (
+        "lag needs an order in its window; write lag(…) OVER (ORDER BY t), perhaps with PARTITION BY"
+    ),
+    "derive: {@a: isnan(delay)}": "unknown function 'isnan'; write x = 'nan'::double",
     'derive: {@a: "CAST(flight AS money)"}': (
         "unknown SQL type 'money'; write one such as bigint, double, text, date or timestamp"
     ),
