@@ -15,6 +15,7 @@ import pytest
 
 import lazypipe as lp
 from lazypipe import ops
+from lazypipe.spec.document import parse
 
 HEAD = """\
 version: 1
@@ -689,6 +690,43 @@ TEXTS = {
         "a: {n: @*x}",
         "not YAML: there is no anchor 'x'; define it above with &x, or put the text in quotes",
     ),
+    "quoted first": ('a: {b: "x" @+ 1}', "not YAML: text goes on behind the quote that ends a value; put the whole value in quotes"),
+    "quoted last": ("a: {b: concat(x, 'y'@)}", "not YAML: text goes on behind the quote that ends a value; put the whole value in quotes"),
+    "quoted, and an operator": ("a: ['x' @|| y]", "not YAML: text goes on behind the quote that ends a value; put the whole value in quotes"),
+    "open brace behind a quote": ("a: @{b: 'x'\nc: 1\n", "not YAML: the bracket that opens here is not closed with '}'; close it"),
+    "greater": (
+        'a: "x" @> 3\n',
+        "not YAML: a value that goes on with > or | is taken for text of several lines; put the whole value in quotes",
+    ),
+    "exclamation mark": (
+        "a: {b: @!x}",
+        "not YAML: a value that starts with ! is taken for the name of a type; put the whole value in quotes",
+    ),
+    "comma of a call": (
+        "a: {b: @round(x, 2), c: 1}",
+        "a comma ends the value 'round(x'; put the whole of it in quotes: \"round(x, 2)\"",
+    ),
+    "commas of calls": (
+        "a: {b: @round(x, 2), c: @round(y, 2)}",
+        "a comma ends the value 'round(x'; put the whole of it in quotes: \"round(x, 2)\"",
+        "a comma ends the value 'round(y'; put the whole of it in quotes: \"round(y, 2)\"",
+    ),
+    "comma of a type": (
+        "a: {b: 1, c: @Decimal(9, 2)}",
+        "a comma ends the value 'Decimal(9'; put the whole of it in quotes: \"Decimal(9, 2)\"",
+    ),
+    "commas in a condition": (
+        "[{b: @f(g(x, y), 2, 3) > 1, c: d}]",
+        "a comma ends the value 'f(g(x'; put the whole of it in quotes: \"f(g(x, y), 2, 3) > 1\"",
+    ),
+    "comma in a list": (
+        "a: [b, @round(x, 2) + 1, c]",
+        "a comma ends the value 'round(x'; put the whole of it in quotes: \"round(x, 2) + 1\"",
+    ),
+    "comma behind text in quotes": (
+        'a: [@round("x", 2)]',
+        "a comma ends the value 'round(\"x\"'; put the whole of it in quotes: 'round(\"x\", 2)'",
+    ),
     "two documents": (
         "version: 1\n@---\nversion: 1\n",
         "not YAML: a second document starts here; write one definition per file",
@@ -709,9 +747,21 @@ TEXTS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(("marked", "message"), TEXTS.values(), ids=list(TEXTS))
-def test_texts_that_are_no_definition(folder: Path, marked: str, message: str) -> None:
-    expect(folder, marked, message)
+@pytest.mark.parametrize("told", TEXTS.values(), ids=list(TEXTS))
+def test_texts_that_are_no_definition(folder: Path, told: tuple[str, ...]) -> None:
+    expect(folder, *told)
+
+
+def test_brackets_that_no_comma_cuts_are_left_alone() -> None:
+    for text in (
+        "a: [b (, c, d]",
+        "a: {b: f(x, c: y)}",
+        "a: ['f(x', '2)']",
+        "a: f(x, 2)",
+        "a: [f(x), 2)]",
+        "a: {b: f(x, 2): 3}",
+    ):
+        assert parse(text, "p.yaml")[0]["a"]
 
 
 def test_missing_keys_are_all_told(folder: Path) -> None:
