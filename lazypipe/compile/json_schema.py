@@ -580,7 +580,7 @@ def _param() -> dict[str, Any]:
     return _object(
         "A value that the caller can set; :name in SQL.",
         {
-            "type": _choice("Its type.", PARAM_TYPES),
+            "type": _choice("Its type. On the command line, a list is written a,b,c or [1, 2].", PARAM_TYPES),
             "default": {"description": "Its value if the caller gives none."},
             "description": _DESCRIPTION,
         },
