@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, overload
 from urllib.parse import urlsplit
 
 from lazypipe.errors import SourceError, closest, reason_of
+from lazypipe.spec.endings import format_of
 from lazypipe.spec.model import NOTHING
 from lazypipe.storage import uri as uris
 from lazypipe.storage.local_files import Names, below, is_glob, matching
@@ -350,14 +351,22 @@ def _list_local(path: str, endings: tuple[str, ...]) -> Sequence[FileInfo]:
     if os.path.isdir(path):
         found = _look(below(path, endings or ("",)))
         if not found:
-            what = f"expected files that end in {', '.join(endings)}"
-            raise _NoFiles("the folder holds no data file", uri=path, fix=what)
+            raise _no_data(path, endings, (name for part in below(path, ("",)) for name in part.names))
         return found
     try:
         return [_stat(path)]
     except FileNotFoundError:
         fix = _nearest_path(path) or f"check the path{FROM_FOLDER}"
         raise _NoFile("there is no such file", uri=path, fix=fix) from None
+
+
+def _no_data(uri: str, endings: Iterable[str], names: Iterable[str]) -> _NoFiles:
+    """Return the error for a folder without a file of one format; if there are such of another one, it says which."""
+    fix = f"expected files that end in {', '.join(endings)}"
+    other = next(filter(None, map(format_of, names)), None)
+    if other is not None:
+        fix = f"{fix}; for those that it holds, say format: {other}"
+    return _NoFiles("the folder holds no data file", uri=uri, fix=fix)
 
 
 def _nearest_path(path: str) -> str | None:
@@ -513,7 +522,5 @@ def _list_remote(pattern: str, options: Mapping[str, Any] | None, endings: tuple
     below = {n.removeprefix(path): d for n, d in sorted(fs.find(path, detail=True).items())}
     kept = [d for n, d in below.items() if n.lower().endswith(endings or ("",)) and not _HIDDEN.search(n)]
     if not kept:
-        raise _NoFiles(
-            "the folder holds no data file", uri=pattern, fix=f"expected files that end in {', '.join(endings)}"
-        )
+        raise _no_data(pattern, endings, below)
     return [info(d) for d in kept]

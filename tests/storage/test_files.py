@@ -283,11 +283,15 @@ def test_odd_names(root: str, name: str) -> None:
         ("no/such/folder/x.csv", "there is no such file"),
         ("*.nothing", "no file matches"),
         ("no/such/*.csv", "no file matches"),
-        ("empty", "holds no data file; expected files that end in .csv"),
+        ("empty", "holds no data file; expected files that end in .csv, .csv.gz, .csv.zst$"),
+        (
+            "other",
+            "holds no data file; expected files that end in .csv, .csv.gz, .csv.zst; for those that it holds, say format: ndjson$",
+        ),
     ],
 )
 def test_nothing_there_is_an_error_that_names_the_pattern(root: str, pattern: str, message: str) -> None:
-    put(root, "a.csv", "empty/notes.txt")
+    put(root, "a.csv", "empty/notes.txt", "other/notes.txt", "other/more/x.jsonl.gz")
     with pytest.raises(SourceError, match=message) as caught:
         expand([f"{root}/a.csv", f"{root}/{pattern}"], endings=CSV)
     assert caught.value.uri == f"{root}/{pattern}"
