@@ -371,6 +371,12 @@ def _no_data(uri: str, endings: Iterable[str], names: Iterable[str]) -> _NoFiles
 
 def _nearest_path(path: str) -> str | None:
     """Suggest a path for one that does not exist: with the name nearest to the first part that is missing; None if none is near."""
+    if "\\" in path and os.path.exists(turned := path.replace("\\", "/")):
+        return f"did you mean {turned!r}?"
+    if alternatives := re.fullmatch(r"(.*)\{([^{}/]*,[^{}/]*)\}(.*)", path):
+        before, several, behind = alternatives.groups()
+        listed = ", ".join(f"{before}{one}{behind}" for one in several.split(","))
+        return f"braces are no pattern; write a list: [{listed}]"
     parts = path.split("/")
     for number, part in enumerate(parts):
         ahead = "/".join(parts[:number]) or ("/" if path.startswith("/") else ".")
@@ -380,8 +386,13 @@ def _nearest_path(path: str) -> str | None:
             names = [] if _is_pattern(part) else os.listdir(ahead)
         except OSError:
             return None
-        meant = closest(part, names)
-        return meant and f"did you mean {'/'.join([*parts[:number], meant, *parts[number + 1 :]])!r}?"
+        meant, rest = closest(part, names), parts[number + 1 :]
+        if meant is None or (rest and not os.path.isdir(os.path.join(ahead, meant))):
+            return None
+        near = "/".join([*parts[:number], meant, *rest])
+        return (
+            _nearest_path(near) if rest else None
+        ) or f"did you mean {near!r}?"  # of the rest some may be missing, too
     return None
 
 

@@ -164,7 +164,9 @@ class TestPython:
 
     @pytest.mark.parametrize("allow", [[], ["sys"], ["allowed"], ["allowed_functions.sub"]])
     def test_imports_nothing_else(self, module: str, allow: list[str]) -> None:
-        message = f"python: module '{module}' is not allowed; allow it when you compile: allow=['{module}']"
+        message = (
+            f"python: module '{module}' is not allowed; allow it: --allow {module}, or allow=['{module}'] in Python"
+        )
         assert refused({"python": f"{module}:keep"}, allow=allow) == message
 
     def test_imports_nothing_that_is_not_allowed(self) -> None:

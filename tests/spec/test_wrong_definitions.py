@@ -349,7 +349,7 @@ OPERATIONS = {
     ),
     "@sql: SELECT tailnum + 1 AS n FROM self": f"cannot calculate with String and a whole number; {CAST}",
     "@sql: 'SELECT * FROM self WHERE flight > :least'": "unknown parameter :least; known parameters: now, since; or declare it: params: {least: …}",
-    "@python: os:system": "module 'os' is not allowed; allow it when you compile: allow=['os']",
+    "@python: os:system": "module 'os' is not allowed; allow it: --allow os, or allow=['os'] in Python",
     "@python: system": "'system' does not name a function; write module:function",
     "python: {call: 'a:b', @wiht: planes}": "unknown argument 'wiht' of python; did you mean 'with'?",
     "python: {call: 'a:b', with: [planes, @plans]}": "unknown input 'plans'; did you mean 'planes'?",
@@ -444,9 +444,12 @@ SECTIONS = {
     "sources: {@a: a.csv}": "source 'a' must be a mapping, not 'a.csv'; write a: {uri: …}",
     "sources: {a: {@url: a.csv}}": "unknown key 'url' of source 'a'; did you mean 'uri'?",
     "sources: {a: {@uri: 5}}": "'uri' must be text or a list, not 5; put it in quotes: \"5\"",
-    "sources: {a: {@uri: a.xls}}": (
-        "the format of 'a.xls' is not known from its name; "
+    "sources: {a: {@uri: a.txt}}": (
+        "the format of 'a.txt' is not known from its name; "
         "add format, or use an ending such as .parquet, .csv, .ndjson, .arrow"
+    ),
+    "sources: {a: {@uri: a.xls}}": (
+        "the format of 'a.xls' is not known from its name; save the sheet as CSV or Parquet: workbooks are not read"
     ),
     "sources: {a: {uri: a.csv, @format: cvs}}": "'format' cannot be 'cvs'; did you mean 'csv'?",
     "sources: {a: {@uri: [a.csv, b.parquet]}}": (
@@ -455,6 +458,21 @@ SECTIONS = {
     "sources: {a: {@uri: '${NOPE}/a.csv'}}": "environment variable NOPE is not set; set it: export NOPE=…",
     'sources: {a: {@uri: "a\\0.csv"}}': "a file name cannot contain a zero byte; take it out",
     'outputs: {a: {@to: "out\\0"}}': "a file name cannot contain a zero byte; take it out",
+    "sources: {a: {@uri: 's4://b/a.csv'}}": (
+        "unknown protocol 's4'; install the package that adds it to fsspec, or write one such as s3, gs, az, https or sftp"
+    ),
+    "sources: {a: {uri: [a.csv, @'S3://b/a.csv']}}": "unknown protocol 'S3'; did you mean 's3'?",
+    "sources: {a: {@uri: 'zipp://*.csv::a.zip'}}": "unknown protocol 'zipp'; did you mean 'zip'?",
+    "sources: {a: {@uri: 'postgres://db/t'}}": (
+        "unknown protocol 'postgres'; install the package that adds it to fsspec, or write one such as s3, gs, az, https or sftp"
+    ),
+    "outputs: {a: {@to: 's33://b/a'}}": "unknown protocol 's33'; did you mean 's3'?",
+    "sources: {a: {@uri: a.tsv}}": (
+        "the format of 'a.tsv' is not known from its name; add format: csv and read: {separator: \"\\t\"}"
+    ),
+    "sources: {a: {@uri: a.zip}}": (
+        "the format of 'a.zip' is not known from its name; name what is in it, such as zip://*.csv::data.zip"
+    ),
     "sources: {a: {uri: [a.csv, @'${NOPE}/b.csv']}}": "environment variable NOPE is not set; set it: export NOPE=…",
     "sources: {a: {uri: a.csv, storage_options: {@key: '${NOPE}'}}}": (
         "environment variable NOPE is not set; set it: export NOPE=…"

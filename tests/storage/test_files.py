@@ -397,15 +397,23 @@ def run_unprivileged(script: str, *arguments: str) -> list[str]:
         ("ordres/2024/a.csv", "there is no such file; did you mean '{}/orders/2024/a.csv'?"),
         ("orders/a.cvs", "there is no such file; did you mean '{}/orders/a.csv'?"),
         ("orders/*.parquet", "no file matches; check the pattern; it starts from the definition's folder"),
+        ("Orders/A.csv", "there is no such file; did you mean '{}/orders/a.csv'?"),
+        ("orders/a.csv,orders/a.csv", "there is no such file; check the path; it starts from the definition's folder"),
+        ("orders\\a.csv", "there is no such file; did you mean '{}/orders/a.csv'?"),
+        (
+            "orders/{{a,b}}.csv",
+            "there is no such file; braces are no pattern; write a list: [{}/orders/a.csv, {}/orders/b.csv]",
+        ),
         ("sales/a.csv", "there is no such file; check the path; it starts from the definition's folder"),
     ],
 )
 def test_a_path_much_like_one_that_there_is(tmp_path: Path, written: str, said: str) -> None:
+    written = written.format()
     (tmp_path / "orders").mkdir()
     (tmp_path / "orders/a.csv").write_text("x\n1\n")
     with pytest.raises(SourceError) as caught:
         expand((f"{tmp_path}/{written}",), {}, endings=(".csv",))
-    assert str(caught.value) == f"{tmp_path}/{written}: {said.format(tmp_path)}"
+    assert str(caught.value) == f"{tmp_path}/{written}: {said.format(tmp_path, tmp_path)}"
 
 
 def test_a_relative_path_much_like_one_that_there_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
