@@ -114,8 +114,9 @@ OPERATIONS = {
         "'nulls_equal' must be true or false, not 'yes'; write whether null keys match each other"
     ),
     "join: {with: planes, on: tailnum, @how: lef}": "'how' cannot be 'lef'; did you mean 'left'?",
-    "join: {with: planes, on: tailnum, @how: outer}": (
-        "'how' cannot be 'outer'; known values: anti, cross, full, inner, left, right, semi"
+    "join: {with: planes, on: tailnum, @how: outer}": "'how' cannot be 'outer'; here that is called 'full'",
+    "join: {with: planes, on: tailnum, @how: both}": (
+        "'how' cannot be 'both'; known values: anti, cross, full, inner, left, right, semi"
     ),
     "cast: {columns: {flight: Int32}, @on_error: null}": "'on_error' cannot be null; put it in quotes: \"null\"",
     # SQL
@@ -242,6 +243,10 @@ OPERATIONS = {
     ),
     "aggregate: {by: origin, aggregate: {@n: avg(tailnum)}}": (
         "mean is not possible for String; cast it first, as in x::double"
+    ),
+    "aggregate: {by: origin, @aggs: {n: count(*)}}": "unknown argument 'aggs' of aggregate; here that is called 'aggregate'",
+    "aggregate: {@group_by: origin, aggregate: {n: count(*)}}": (
+        "unknown argument 'group_by' of aggregate; here that is called 'by'"
     ),
     # columns of every operation that takes some
     "@select: tailnm": "'select' must be a list or a mapping, not 'tailnm'; write [tailnm]",
@@ -478,6 +483,14 @@ SECTIONS = {
         "environment variable NOPE is not set; set it: export NOPE=…"
     ),
     "sources: {a: {uri: a.csv, read: {@seperator: ';'}}}": "unknown key 'seperator' of 'read'; did you mean 'separator'?",
+    "sources: {a: {@path: a.csv}}": "unknown key 'path' of source 'a'; here that is called 'uri'",
+    "sources: {a: {uri: a.csv, read: {@sep: ';'}}}": "unknown key 'sep' of 'read'; here that is called 'separator'",
+    "stages: {b: {@input: a}}": "unknown key 'input' of stage 'b'; here that is called 'from'",
+    "outputs: {a: {@path: out}}": "unknown key 'path' of output 'a'; here that is called 'to'",
+    "outputs: {a: {to: out, @mode: overwrite}}": "'mode' cannot be 'overwrite'; here that is called 'replace'",
+    "sources: {a: {uri: a.csv, gate: {@not_null: x}}}": (
+        "'not_null' is not in a list; start each rule of the gate with a dash: - not_null: …"
+    ),
     "sources: {a: {uri: a.csv, read: {@skip_rows: -1}}}": "'skip_rows' is -1, less than 0; write 0 or more",
     "sources: {a: {uri: a.parquet, @read: {separator: ';'}}}": "read is for CSV, and this is parquet; remove read",
     "sources: {a: {uri: a.ndjson, @read: {null_values: [NA]}}}": "read is for CSV, and this is ndjson; remove read",
