@@ -573,6 +573,42 @@ def test_show(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert sorted(r["id"] for r in aside) == [2, 3, 4]
 
 
+@pytest.mark.parametrize("form", ["csv", "ndjson", "parquet", "ipc"])
+def test_show_of_an_export(tmp_path: Path, form: str, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "k=1"  # which is no column of the file
+    definition = folder / "shop.yaml"
+    folder.mkdir()
+    rows = pl.DataFrame({"id": ["007", None, "x[1]"], "amount": [1.5, None, 2.0]})
+    rows.write_parquet(tmp_path / "orders.parquet")
+    source, output = f"{{uri: {tmp_path}/orders.parquet}}", f"{{to: 'out[1].{form}', format: {form}}}"
+    definition.write_text(f"version: 1\nname: p\nsources: {{a: {source}}}\noutputs: {{a: {output}}}\n")
+    nothing = f"{folder}/out[1].{form}: there is no such file; run the pipeline that writes it, or check the path\n"
+    assert run(capsys, "show", definition, "a") == (3, "", nothing)
+    run(capsys, "run", definition)
+    assert json.loads(run(capsys, "show", definition, "a", "--json")[1]) == rows.to_dicts()
+    rows.clear().write_parquet(tmp_path / "orders.parquet")
+    run(capsys, "run", definition)
+    assert run(capsys, "show", definition, "a", "--json") == (0, "[]\n", "")
+    told = lp.load(str(definition)).compile().scan("a").collect_schema()
+    assert told == rows.schema
+
+
+def test_show_where_the_terminal_has_no_letters_for_tables(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run(capsys, "run", shop)
+    command = [sys.executable, "-m", "lazypipe", "show", str(shop), "large", "-n", "1"]
+    told = subprocess.run(command, capture_output=True, env={**os.environ, "PYTHONIOENCODING": "ascii"}, check=True)
+    assert told.stdout.decode("ascii").splitlines() == [
+        "shape: (1, 3)",
+        "+-----+----------+--------+",
+        "| id  | customer | amount |",
+        "| --- | ---      | ---    |",
+        "| i64 | str      | i64    |",
+        "+=========================+",
+        "| 1   | a        | 5      |",
+        "+-----+----------+--------+",
+    ]
+
+
 def test_show_of_a_quarantine_in_which_nothing_is(shop: Path, capsys: Any) -> None:
     gate = "[{in_set: {column: id, values: [1, 2, 3, 4], action: quarantine}}]"
     shop.write_text(DEFINITION.replace("{uri: orders.parquet}", f"{{uri: orders.parquet, gate: {gate}}}"))

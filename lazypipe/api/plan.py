@@ -14,7 +14,7 @@ import polars as pl
 from lazypipe.api.now import time_of_run
 from lazypipe.compile.compiled import CompiledPipeline
 from lazypipe.compile.sources.source import BoundSource, Snapshot
-from lazypipe.errors import LazypipeError, nearest
+from lazypipe.errors import LazypipeError, StorageError, nearest
 from lazypipe.spec import model
 from lazypipe.spec.types import dtype_name
 
@@ -394,7 +394,7 @@ class Plan(CompiledPipeline):
         return Contract(self.pipeline.name, rules, columns, description=self.pipeline.description)
 
     def scan(self, output: str) -> pl.LazyFrame:
-        """Scan the published rows of a dataset output.
+        """Scan the published rows of an output; those of an export are read from its file.
 
         The datasets beside it have the names ``<output>__quarantine``, ``__changes``, ``__panes`` and ``__late`` (see ``late``). Rows quarantined by
         gates of sources and inner stages are in ``<name>__quarantine``. The frame is empty if nothing was ever put there.
@@ -414,6 +414,8 @@ class Plan(CompiledPipeline):
             return self.late(name)
         if output in self.outputs or kind not in ("quarantine", "changes", "panes"):
             published = self.output(output)
+            if published.format != "dataset":
+                return _exported(published, self.nodes[published.stage].schema)
             return scan(published.to, storage_options=published.storage_options)
         target = self.outputs.get(name)
         if target is None and (name not in self.nodes or kind != "quarantine"):
@@ -427,6 +429,25 @@ class Plan(CompiledPipeline):
             if kind == "quarantine":
                 return pl.LazyFrame(schema=quarantine_schema(node.schema, raw=bool(node.raw)))
         return scan(place, storage_options=options)
+
+
+def _exported(output: model.Output, schema: pl.Schema) -> pl.LazyFrame:
+    """Scan the file of an export; columns of CSV have the types of the stage's, those of NDJSON the types that JSON shows."""
+    from lazypipe.storage import hive
+    from lazypipe.storage.files import exported
+    from lazypipe.storage.scan import Reader
+
+    file = exported(output.to, output.storage_options)
+    if file is None:
+        fix = "run the pipeline that writes it, or check the path"
+        raise StorageError("there is no such file", uri=output.to, fix=fix)
+    if not file.size:  # NDJSON has no line without rows
+        return pl.LazyFrame(schema=schema)
+    declared = schema if output.format == "csv" else {}
+    reader = Reader(output.format, declared=declared, storage_options=output.storage_options)
+    folders = hive.values(file.uri).keys() - schema.keys()
+    inside = pl.Schema({n: t for n, t in reader.infer([file]).items() if n not in folders})
+    return reader.scan([file], inside, keys={})
 
 
 def _nothing_beside(name: str, kind: str, node: Node, target: model.Output | None) -> str | None:

@@ -322,6 +322,10 @@ def prepare_streams() -> None:
             _to_nobody(name)
         elif isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+    try:
+        "┌".encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:  # tables are drawn with what there is; a wish of the user's stands
+        os.environ.setdefault("POLARS_FMT_TABLE_FORMATTING", "ASCII_FULL_CONDENSED")
 
 
 def say(text: str, end: str = "\n") -> None:

@@ -27,7 +27,7 @@ from lazypipe.compile.outputs.lake import check_tables
 from lazypipe.compile.outputs.modes import check_modes
 from lazypipe.compile.outputs.panes import check_panes, untimed
 from lazypipe.compile.segments import cut
-from lazypipe.compile.sources.binding import bind, expand_env
+from lazypipe.compile.sources.binding import bind, expand_env, refuse_unknown_protocol
 from lazypipe.compile.sources.source import BoundSource, Recalled, Snapshot
 from lazypipe.compile.state import bind_state
 from lazypipe.errors import AwayError, SourceError, StorageError, nearest
@@ -215,6 +215,7 @@ def bind_outputs(
             continue
         try:
             to, used = expand_env(output.to, env, ("outputs", name, "to"))
+            refuse_unknown_protocol(to, ("outputs", name, "to"))
             options, more = expand_env(output.storage_options, env, ("outputs", name, "storage_options"))
         except Fault as fault:
             faults.append(fault)

@@ -437,7 +437,7 @@ def _gate() -> dict[str, Any]:
 def _read() -> dict[str, Any]:
     """Return how text files are read."""
     return _object(
-        "How to read text files.",
+        "How to read CSV files.",
         {
             "separator": _text("Field separator of CSV. Default: a comma."),
             "quote": _described({"type": "string"}, "Quote character of CSV; empty for none. Default: a double quote."),
@@ -589,7 +589,7 @@ def _param() -> dict[str, Any]:
     return _object(
         "A value that the caller can set; :name in SQL.",
         {
-            "type": _choice("Its type.", PARAM_TYPES),
+            "type": _choice("Its type. On the command line, a list is written a,b,c or [1, 2].", PARAM_TYPES),
             "default": {"description": "Its value if the caller gives none."},
             "description": _DESCRIPTION,
         },

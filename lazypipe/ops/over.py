@@ -15,9 +15,11 @@ from lazypipe.spec.model import Fault
 
 @dataclass(frozen=True)
 class Over(Operation):
-    """Add columns computed over each row's partition: shares of a total, running sums, values of neighbouring rows.
+    """Add columns computed over each row's partition: shares of a total, differences from the first row.
 
-    Every row stays. In ``derive``, SQL text may also use ``OVER (…)`` itself.
+    Every row stays. An aggregate has the same value in all rows of a partition, also with ``order_by``, which decides what
+    ``first`` and ``last`` are. For running sums and values of neighbouring rows, write the window in SQL, here or in
+    ``derive``: ``sum(x) OVER (PARTITION BY g ORDER BY t)``, ``lag(x) OVER (…)``.
 
     Examples
     --------

@@ -36,7 +36,7 @@ class Python(Operation):
     >>> import polars as pl
     >>> lp.apply({"python": "os:system"}, pl.LazyFrame({"a": [1]}))
     Traceback (most recent call last):
-    lazypipe.errors.DefinitionError: module 'os' is not allowed; allow it when you compile: allow=['os']
+    lazypipe.errors.DefinitionError: module 'os' is not allowed; allow it: --allow os, or allow=['os'] in Python
     """
 
     name: ClassVar[str] = "python"
@@ -113,7 +113,7 @@ class Python(Operation):
         if not module_name or not attribute:
             raise scope.fault(f"{call!r} does not name a function", "write module:function", "call")
         if module_name not in scope.modules:
-            fix = f"allow it when you compile: allow=[{module_name!r}]"
+            fix = f"allow it: --allow {module_name}, or allow=[{module_name!r}] in Python"
             raise scope.fault(f"module {module_name!r} is not allowed", fix, "call")
         try:
             module = importlib.import_module(module_name)

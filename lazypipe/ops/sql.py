@@ -13,7 +13,7 @@ import polars as pl
 from lazypipe.ops.base import Operation, Scope, Table
 from lazypipe.spec.arguments import QUERY, TEXT, arg
 from lazypipe.spec.model import Fault
-from lazypipe.sql.query import query
+from lazypipe.sql.query import query, tried_out
 from lazypipe.sql.text import SqlError, carrying
 
 
@@ -59,13 +59,16 @@ class Sql(Operation):
         tables = {name: other.frame for name, other in scope.tables.items()} | {"self": table.frame}
         try:
             found = self._carrying(tables, table.extra, scope)
-            return query(self.query, tables, scope.params) if found is None else found
+            rows = query(self.query, tables, scope.params) if found is None else found
+            schemas = {name: other.schema for name, other in scope.tables.items()} | {"self": table.schema}
+            tried_out(self.query, schemas, scope.params)
         except SqlError as error:
             fix = error.fix
             if unknown := re.fullmatch("unknown table '(.*)'", error.what):
                 read = ", ".join([*scope.tables, unknown[1]])
                 fix = f"{fix}; list all inputs of the stage: from: [{read}]"
             raise scope.fault(error.what, fix, "query", place=error.place) from error
+        return rows
 
     def _carrying(self, tables: Mapping[str, pl.LazyFrame], extra: Sequence[str], scope: Scope) -> pl.LazyFrame | None:
         """Return the rows with extra columns, if there is a way to select these; whether it is the right one, its plan says."""

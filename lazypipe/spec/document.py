@@ -155,7 +155,7 @@ def _compose_slowly(text: str, file: str) -> tuple[Any, Mapping[Path, tuple[int,
     try:
         return _compose(_Loader, text, file)
     except yaml.MarkedYAMLError as error:
-        raise DefinitionError([_yaml_problem(error, file)]) from None
+        raise DefinitionError([_yaml_problem(error, text, file)]) from None
     except yaml.reader.ReaderError as error:
         before = text[: error.position]
         where = Location(file, before.count("\n") + 1, len(before) - before.rfind("\n"))
@@ -177,6 +177,12 @@ def _compose(loads: type[yaml.SafeLoader], text: str, file: str) -> tuple[Any, M
         raise DefinitionError(problems)
     return data, positions
 
+
+_CONTEXTS = {
+    "while scanning a block scalar": "a value that goes on with > or | is taken for text of several lines",
+    "while scanning a tag": "a value that starts with ! is taken for the name of a type",
+}
+"""What PyYAML was about where it could not go on: words that say more than what it then met."""
 
 # what PyYAML says → what is wrong, what to write; "opened" has the place where the open thing starts
 _YAML_WORDS = (
@@ -203,11 +209,17 @@ _YAML_WORDS = (
 )
 
 
-def _yaml_problem(error: yaml.MarkedYAMLError, file: str) -> Problem:
+def _yaml_problem(error: yaml.MarkedYAMLError, text: str, file: str) -> Problem:
     said = error.problem or error.context or "cannot be read"
     what, fix, mark = said, None, error.problem_mark or error.context_mark
+    lines = text.splitlines()
+    ahead = lines[mark.line][: mark.column].rstrip() if mark is not None and mark.line < len(lines) else ""
+    if error.context in _CONTEXTS:
+        what, fix, mark = _CONTEXTS[error.context], "put the whole value in quotes", error.context_mark
+    elif ahead.endswith(("'", '"')) and said.endswith(("but got '<scalar>'", "that cannot start any token")):
+        what, fix = "text goes on behind the quote that ends a value", "put the whole value in quotes"
     for pattern, words, advice in _YAML_WORDS:
-        if match := re.fullmatch(pattern, said):
+        if fix is None and (match := re.fullmatch(pattern, said)):
             what, fix = words.format(*match.groups()), advice.format(*match.groups())
             if "opens here" in what and error.context_mark is not None:
                 mark = error.context_mark
@@ -249,6 +261,10 @@ def _build(
         tag = kind if kind == node.tag else f"!!{kind}"
         problems.append(Problem(f"YAML tag {tag!r} is not allowed here", Location(file, *here), "write a plain value"))
         return None
+    assert isinstance(node, yaml.CollectionNode)
+    if cut := [_in_quotes(first, whole, file) for first, whole in _cut_by_commas(node)]:
+        problems += cut  # whose keys and values are none
+        return None
     if isinstance(node, yaml.SequenceNode):
         return [_build(loader, n, (*path, i), positions, problems, file) for i, n in enumerate(node.value)]
     assert isinstance(node, yaml.MappingNode)
@@ -268,6 +284,38 @@ def _build(
         positions[*path, key.value] = where
         data[key.value] = _build(loader, value, (*path, key.value), positions, problems, file)
     return data
+
+
+def _cut_by_commas(node: yaml.CollectionNode) -> Iterator[tuple[yaml.ScalarNode, str]]:
+    """Yield texts without quotes in ``{…}`` or ``[…]`` that a comma in their round brackets cuts, each with the whole of it."""
+    if not node.flow_style:
+        return
+    # behind a comma a mapping goes on with a key, which then has no value
+    entries = node.value if isinstance(node, yaml.MappingNode) else [(one, one) for one in node.value]
+    at = 0
+    while at < len(entries):
+        first = entries[at][1]
+        whole, at = _text_of(first), at + 1
+        end = at
+        while whole is not None and whole.count("(") > whole.count(")") and end < len(entries):
+            key, value = entries[end]
+            more = _text_of(key) if value is key or _text_of(value) == "" else None
+            whole, end = None if more is None else f"{whole}, {more}", end + 1
+        if end > at and whole is not None and whole.count("(") == whole.count(")"):
+            yield first, whole
+            at = end
+
+
+def _in_quotes(first: yaml.ScalarNode, whole: str, file: str) -> Problem:
+    quote = "'" if '"' in whole else '"'
+    where = Location(file, first.start_mark.line + 1, first.start_mark.column + 1)
+    fix = f"put the whole of it in quotes: {quote}{whole}{quote}"
+    return Problem(f"a comma ends the value {first.value!r}", where, fix)
+
+
+def _text_of(node: yaml.Node) -> str | None:
+    """Return a text that is written without quotes; None if it is anything else."""
+    return str(node.value) if isinstance(node, yaml.ScalarNode) and not node.style else None
 
 
 def _merged(node: yaml.MappingNode) -> list[tuple[yaml.Node, yaml.Node]]:

@@ -1,4 +1,4 @@
-"""What other tools call operations and rules."""
+"""What other tools call operations, rules, keys, arguments and values."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from lazypipe.errors import nearest
 
-__all__ = ["hint"]
+__all__ = ["hint", "meant"]
 
 _MEANT = {
     "operations": {
@@ -36,6 +36,44 @@ _MEANT = {
         "freshness": ("recency",),
         "expression": ("check", "condition", "sql", "expect", "expression_is_true"),
     },
+    "keys": {
+        "uri": ("path", "paths", "file", "files", "location"),
+        "from": ("input", "inputs", "source", "sources", "depends_on"),
+        "to": ("path", "uri", "file", "url", "location", "target", "destination"),
+        "do": ("steps", "operations", "transform", "transforms"),
+        "gate": ("rules", "tests", "checks", "expectations"),
+        "separator": ("sep", "delim", "delimiter"),
+        "header": ("has_header",),
+        "quote": ("quote_char", "quotechar"),
+        "null_values": ("na_values", "nulls"),
+        "skip_rows": ("skiprows", "skip_lines"),
+        "key": ("unique_key", "primary_key"),
+        "partition_by": ("partitioned_by", "partitions", "partition"),
+        "params": ("vars", "variables", "parameters"),
+    },
+    "arguments": {
+        "aggregate": ("agg", "aggs", "aggregations", "aggregates"),
+        "by": ("group_by", "groupby", "partition_by"),
+        "how": ("type", "kind"),
+        "with": ("right", "other", "table"),
+        "columns": ("subset",),
+        "suffix": ("rsuffix",),
+        "rows": ("n", "count", "limit"),
+        "min": ("min_value", "ge"),
+        "max": ("max_value", "le"),
+        "pattern": ("regex",),
+        "values": ("value_set",),
+        "condition": ("expression", "sql", "where"),
+    },
+    "values": {
+        "full": ("outer", "full_outer"),
+        "replace": ("overwrite", "table", "truncate"),
+        "upsert": ("merge", "incremental"),
+        "ndjson": ("jsonl", "jsonlines"),
+        "ipc": ("arrow", "feather"),
+        "fail": ("error", "raise", "abort"),
+        "warn": ("warning", "log"),
+    },
 }
 
 
@@ -51,5 +89,16 @@ def hint(name: str, known: Iterable[str], kind: str) -> str:
     """
     if kind == "rules" and name.startswith("expect_"):
         return "lazypipe import gx says which rule an expectation is"
-    meant = next((here for here, others in _MEANT.get(kind, {}).items() if name in others), None)
-    return nearest(name, known, kind) if meant is None else f"here that is called {meant!r}"
+    here = meant(name, known := [*known], kind)
+    return nearest(name, known, kind) if here is None else f"here that is called {here!r}"
+
+
+def meant(name: str, known: Iterable[str], kind: str) -> str | None:
+    """Return which of the known names is called so elsewhere; None if none is.
+
+    Examples
+    --------
+    >>> meant("path", ["format", "uri"], "keys"), meant("path", ["format", "to"], "keys"), meant("path", ["format"], "keys")
+    ('uri', 'to', None)
+    """
+    return next((here for here, others in _MEANT.get(kind, {}).items() if name in others and here in known), None)

@@ -6,6 +6,7 @@ which it stands in the document. What the names mean is the business of ``ops`` 
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -139,6 +140,8 @@ class Param:
     def parse(self, value: object) -> Any:
         """Turn text (or a value of the right type) into a value of the parameter's type.
 
+        A list is text that is parted by commas, or JSON: ``[1, 2]``, of which the brackets may be left out if the default holds no text.
+
         Raises
         ------
         ValueError
@@ -149,8 +152,10 @@ class Param:
         >>> Param("date").parse("2013-02-01")
         datetime.date(2013, 2, 1)
         """
+        bare = self.type == "list" and self.default and not any(isinstance(v, str) for v in self.default)
+        in_brackets = bare and isinstance(value, str) and not value.lstrip().startswith("[")
         try:
-            return _PARSERS[self.type](value)
+            return _PARSERS[self.type](f"[{value}]" if in_brackets else value)
         except (ValueError, TypeError, ArithmeticError) as error:
             text = f"{value!r} is not {_EXAMPLES[self.type]}"
             if self.type == "duration" and (number := str(value).strip()).isdecimal():
@@ -202,6 +207,8 @@ def _duration(value: object) -> timedelta:
 
 
 def _list(value: object) -> tuple[Any, ...]:
+    if isinstance(value, str) and value.lstrip().startswith("["):
+        value = json.loads(value)
     if isinstance(value, str):
         return tuple(part.strip() for part in value.split(",") if part.strip())
     if not isinstance(value, Sequence) or any(isinstance(v, Mapping | list | tuple) for v in value):
@@ -229,7 +236,7 @@ _EXAMPLES = {
     "date": "a date such as 2013-01-31",
     "datetime": "a datetime such as 2013-01-31T12:00:00",
     "duration": "a duration such as 90s, 15m, 2h, 3d or 1w",
-    "list": "a list such as a,b,c",
+    "list": "a list such as a,b,c or [1, 2]",
 }
 PARAM_TYPES = tuple(_PARSERS)
 

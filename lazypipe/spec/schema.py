@@ -9,8 +9,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from lazypipe.errors import closest, nearest
-from lazypipe.spec.elsewhere import hint
+from lazypipe.errors import closest
+from lazypipe.spec.elsewhere import hint, meant
 from lazypipe.spec.fitting import fits
 from lazypipe.spec.model import Fault, Path
 
@@ -87,7 +87,7 @@ def _explain(error: ValidationError) -> Iterator[Fault]:
             yield _type(path, schema, value, wanted)
         case "enum":
             shown = _shown(value)
-            fix = f'put it in quotes: "{shown}"' if shown in wanted else nearest(str(value), wanted, "values")
+            fix = f'put it in quotes: "{shown}"' if shown in wanted else hint(str(value), wanted, "values")
             yield Fault(f"{_name(path)} cannot be {shown}", fix, path)
         case "const":
             yield Fault(f"version {_shown(value)} is not known", f"write version: {wanted}", path)
@@ -114,6 +114,8 @@ def _unknown(path: Path, schema: Mapping[str, Any], value: Mapping[str, Any]) ->
     for key in value:
         if key not in known:
             unknown = (f"unknown {noun} {str(key)!r}{owner}", hint(str(key), known, f"{noun}s"))
+            if path[-1:] == ("gate",) and "rules" not in value:
+                unknown = (f"{str(key)!r} is not in a list", f"start each rule of the gate with a dash: - {key}: …")
             what, fix = absent.get(key, unknown)
             yield Fault(what, fix, (*path, key))
 
@@ -121,7 +123,11 @@ def _unknown(path: Path, schema: Mapping[str, Any], value: Mapping[str, Any]) ->
 def _missing(
     path: Path, properties: Mapping[str, Any], value: Mapping[str, Any], wanted: Iterable[str]
 ) -> Iterator[Fault]:
-    misspelt = {closest(str(key), properties) for key in value if key not in properties}
+    unknown = [str(key) for key in value if key not in properties]
+    if path[-1:] == ("gate",) and unknown:
+        return  # which are rules, and the list of these is what is missing
+    noun, _ = _keys(path)
+    misspelt = {closest(key, properties) or meant(key, properties, f"{noun}s") for key in unknown}
     for key in wanted:
         if key in value or key in misspelt:
             continue
@@ -168,7 +174,8 @@ def _advice(path: Path, schema: Mapping[str, Any], value: Any, types: frozenset[
         return f'put it in quotes: "{_shown(value)}"'
     if isinstance(value, str):
         if types & {"integer", "number", "boolean"} and _is_unquoted(value):
-            return f"write it without quotes: {value}"
+            grouped = "_" in value  # to YAML it is text even without quotes
+            return f"write it {'in digits' if grouped else 'without quotes'}: {value.replace('_', '')}"
         if "array" in types:
             return f"write [{value}]"
     if value is None and isinstance(path[-1], int):

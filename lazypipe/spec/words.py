@@ -80,6 +80,37 @@ def _struct(m: re.Match[str]) -> str:
     return "Struct(" + re.sub(r"'(\w+)': ", r"\1: ", m[1]) + ")"
 
 
+_OF_TIME = frozenset(
+    {
+        "century",
+        "day",
+        "decade",
+        "hour",
+        "isoyear",
+        "microsecond",
+        "millennium",
+        "millisecond",
+        "minute",
+        "month",
+        "nanosecond",
+    }
+    | {"ordinal_day", "quarter", "second", "timestamp", "truncate", "week", "weekday", "year"}
+)
+"""What Polars calls the parts of moments."""
+
+
+def _not_possible(m: re.Match[str]) -> Said:
+    call, types = m[1].split(" (")[0], [*map(type_name, m[2].split(" != "))]
+    what = f"{call} is not possible for {' and '.join(types)}"
+    if call in _OF_TIME and types == ["String"]:
+        return Said(what, "read the text first, as in date(x) or timestamp(x)")
+    if call in _OF_TIME and types == ["Date"]:
+        return Said(what, "cast it first, as in x::timestamp")
+    if types[0].startswith("Duration"):
+        return Said(what, "divide it by one of its length, as in x / INTERVAL '1 hour'")
+    return Said(what, "cast it first, as in x::double")
+
+
 def _compared(m: re.Match[str]) -> Said:
     left, right = type_name(m[2]), type_name(m[3])
     zones = left.startswith("Datetime") and right.startswith("Datetime")
@@ -110,37 +141,54 @@ def _missing(m: re.Match[str]) -> Said:
 
 _INSTEAD = {
     "any_value": "min(x)",
+    "bool_and": "min(x)",
+    "bool_or": "max(x)",
     "approx_count_distinct": "count(DISTINCT x)",
     "charindex": "strpos(x, 'y')",
+    "contains": "strpos(x, 'y') > 0",
     "count_distinct": "count(DISTINCT x)",
     "countif": "sum(CASE WHEN a THEN 1 ELSE 0 END)",
+    "cum_sum": "sum(x) OVER (ORDER BY t)",
+    "cumsum": "sum(x) OVER (ORDER BY t)",
     "date_add": "x + INTERVAL '1 day'",
     "date_diff": "b - a",
     "date_format": "strftime(x, '%Y-%m')",
     "date_sub": "x - INTERVAL '1 day'",
     "dateadd": "x + INTERVAL '1 day'",
     "datediff": "b - a",
+    "dayname": "strftime(x, '%A')",
+    "decode": "CASE x WHEN a THEN b ELSE c END",
     "div0": "a / nullif(b, 0)",
+    "epoch": "extract(epoch FROM x)",
     "iff": "CASE WHEN a THEN b ELSE c END",
+    "iif": "CASE WHEN a THEN b ELSE c END",
     "instr": "strpos(x, 'y')",
     "is_null": "x IS NULL",
+    "isnan": "x = 'nan'::double",
     "isnull": "x IS NULL, or coalesce(x, y)",
+    "last_day": "(date_trunc('month', x) + INTERVAL '1 month' - INTERVAL '1 day')::date",
     "lcase": "lower(x)",
     "len": "length(x)",
     "mean": "avg(x)",
+    "monthname": "strftime(x, '%B')",
     "n_unique": "count(DISTINCT x)",
     "nunique": "count(DISTINCT x)",
     "nvl": "coalesce(x, y)",
     "percentile_cont": "quantile_cont(x, 0.5)",
+    "regexp_matches": "regexp_like(x, 'y')",
     "safe_divide": "a / nullif(b, 0)",
+    "shift": "lag(x) OVER (ORDER BY t)",
     "split": "string_to_array(x, ',')",
     "std": "stddev(x)",
+    "str_split": "string_to_array(x, ',')",
+    "string_split": "string_to_array(x, ',')",
     "sumif": "sum(CASE WHEN a THEN x END)",
     "to_char": "strftime(x, '%Y-%m')",
     "to_date": "date(x)",
     "to_number": "x::double",
     "to_timestamp": "timestamp(x)",
     "ucase": "upper(x)",
+    "weekday": "extract(dow FROM x)",
     "zeroifnull": "coalesce(x, 0)",
 }
 """What stands here for functions of other dialects."""
@@ -190,14 +238,14 @@ _READINGS: tuple[tuple[str, Callable[[re.Match[str]], Said]], ...] = (
     ),
     (
         r"`?(.*?)`? operation not supported for dtypes?:? `?(.*?)`?(?: \(.*\))?",
-        lambda m: Said(
-            f"{m[1].split(' (')[0]} is not possible for {' and '.join(map(type_name, m[2].split(' != ')))}",
-            "cast it first, as in x::double",
-        ),
+        _not_possible,
     ),
     (
         r"'is_in' cannot check for (.*) values in List\((.*)\) data",
-        lambda m: Said(f"{m[1]} cannot be looked for among {m[2]}", "write values of the same type"),
+        lambda m: Said(
+            f"{plain_types(m[1])} cannot be looked for among {plain_types(m[2])}",
+            "write values of the same type" + (", such as DATE '2013-01-31'" if m[1].startswith("Date") else ""),
+        ),
     ),
     (
         r"(&|\||\^) on (.*) and (.*) is not supported",
@@ -256,6 +304,26 @@ _READINGS: tuple[tuple[str, Callable[[re.Match[str]], Said]], ...] = (
     (
         r"(bad SQL: )operator (PGOverlap|BitwiseXor) is not currently supported",
         lambda m: Said(f"{m[1]}{_OPERATORS[m[2]][0]} is not an operator here", f"write {_OPERATORS[m[2]][1]}"),
+    ),
+    (
+        r"([+*-]) not allowed on (.*) and (.*)",
+        lambda m: Said(
+            f"cannot calculate with {type_name(m[2])} and {type_name(m[3])} ({m[1]})",
+            _CAST if m[1] == "*" else "write a length of time as one, as in x + INTERVAL '1 day'",
+        ),
+    ),
+    (
+        r"(bad SQL: )(\w+) requires an (OVER clause|ORDER BY in the OVER clause)",
+        lambda m: Said(
+            f"{m[2].lower()} needs {'a window' if m[3] == 'OVER clause' else 'an order in its window'}",
+            f"write {m[2].lower()}(…) OVER (ORDER BY t), perhaps with PARTITION BY",
+        ),
+    ),
+    (
+        r"called `Option::unwrap\(\)` on a `None` value",
+        lambda _: Said(
+            "Polars fails at this, for the types that it has here", "cast what it reads, as in x::timestamp"
+        ),
     ),
     (
         r"division with '(.*)' datatypes is not allowed",

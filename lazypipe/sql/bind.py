@@ -174,7 +174,7 @@ def _date_trunc(arguments: Sequence[Sequence[Token]], schema: pl.Schema) -> pl.E
     elif not isinstance(dtype, pl.Datetime):
         raise SqlError(
             f"date_trunc needs a date or a datetime, and {text} is {dtype}",
-            f"cast it first: date_trunc('{unit}', {text}::timestamp)",
+            f"write date_trunc('{unit}', {f'timestamp({text})' if dtype == pl.String else f'{text}::timestamp'})",
         )
     return operand.dt.truncate(every)
 

@@ -8,6 +8,7 @@
 * ``strpos(s, x)`` counts bytes, finds at 0 what is null, and takes a column ``x`` for patterns.
 * ``right(s, 4)`` of three letters is the last of them; ``left(s, n)`` of a null ``n`` is all of them, and ``left(NULL, 0)`` is empty.
 * ``split_part(s, x, n)`` is empty where ``x`` or ``n`` is null.
+* ``sqrt(s)`` of a text that is no number is null, and that of a date is one of its days.
 * ``1.0 * n / 7`` is a decimal, of seven digits behind the point, and ``n / 49`` of 49 is less than one.
 
 ``RIGHT JOIN … USING`` has no other words: of rows without a partner its key would be null. Nor has ``log(b, x)``, whose base stands
@@ -48,7 +49,7 @@ _OF_NUMBERS = (
     "smallint",
 )
 """Words that may stand in a number that reads nothing, such as that of a parameter."""
-_OTHERWISE = ("left", "position", "pow", "power", "replace", "right", "split_part", "strpos")
+_OTHERWISE = ("atan2", "cbrt", "left", "position", "pow", "power", "replace", "right", "split_part", "sqrt", "strpos")
 """Functions that are written in other words."""
 _TESTS = {
     # Polars knows them, and leaves null as it is
@@ -303,6 +304,9 @@ def _otherwise(tokens: Sequence[Token], name: int) -> tuple[str, int] | None:
         return _replaced(arguments, end)
     if _is_word(tokens[name], "split_part"):
         return _split(arguments, end)
+    if _is_word(tokens[name], "atan2", "cbrt", "sqrt"):
+        numbers = (f"({''.join(_understood(a)).strip()}) * 1" for a in arguments)  # refused of what is none
+        return f"{tokens[name].text}({', '.join(numbers)})", end
     if len(arguments) != 2:
         return None
     first, second = ("".join(_understood(a)).strip() for a in arguments)

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 
 import polars as pl
 
 from lazypipe.errors import first_line, nearest
 from lazypipe.sql import dialect
 from lazypipe.sql.bind import NARROW, summed
+from lazypipe.sql.exprs import empty
 from lazypipe.sql.prepared import prepared, refuse_equal_to_null, understood, written
 from lazypipe.sql.text import SqlError, Token, arguments_of, place_of
 
-__all__ = ["judge", "query"]
+__all__ = ["judge", "query", "tried_out"]
 
 _STARTS = frozenset({"select", "with", "from", "values"})
 """Words with which a query begins."""
@@ -61,6 +63,37 @@ def _query(sql: str, tables: Mapping[str, pl.LazyFrame], params: Mapping[str, ob
             raise SqlError(f"unknown column {column[1]!r}", nearest(column[1], known, "columns")) from error
         raise SqlError(f"bad SQL: {message}", place=place_of(sql, message, text)) from error
     return result
+
+
+def tried_out(sql: str, tables: Mapping[str, pl.Schema], params: Mapping[str, object]) -> None:
+    """Run a query over no rows: schemas alone do not show that text was compared with a number, or taken for a date.
+
+    The same text over the same columns is tried once: a pipeline is lowered many times while it is compiled.
+
+    Raises
+    ------
+    SqlError
+        If it fails whatever the rows are.
+
+    Examples
+    --------
+    >>> tried_out("SELECT a FROM t WHERE a > 'x'", {"t": pl.Schema({"a": pl.Int64})}, {})
+    Traceback (most recent call last):
+    lazypipe.sql.text.SqlError: cannot compare string with numeric type (i64)
+    """
+    if (failed := _failure(written(sql, params), tuple((n, tuple(s.items())) for n, s in tables.items()))) is not None:
+        raise SqlError(failed)
+
+
+@lru_cache(maxsize=256)
+def _failure(text: str, tables: tuple[tuple[str, tuple[tuple[str, pl.DataType], ...]], ...]) -> str | None:
+    try:
+        query(text, {name: empty(pl.Schema(columns)).lazy() for name, columns in tables}).collect(engine="in-memory")
+    except pl.exceptions.PolarsError as error:
+        return first_line(error)
+    except pl.exceptions.PanicException:
+        pass  # a mistake of Polars', about which rows may know better
+    return None
 
 
 def judge(sql: str, params: Mapping[str, object], kind: str) -> None:

@@ -9,7 +9,7 @@ from lazypipe.storage.reasons import AGAIN
 
 __all__ = ["document"]
 
-_LINES = "write one JSON object per line, such as with jq -c '.[]'"
+_LINES = "write one JSON object per line, such as with jq -c {}"
 _UTF_8 = "convert it, such as with iconv -f UTF-16 -t UTF-8"
 _TEXT, _TYPED = frozenset(TEXT_FORMATS), frozenset(FORMATS) - frozenset(TEXT_FORMATS)
 _ALL = _TEXT | _TYPED
@@ -24,8 +24,8 @@ _DOCUMENTS = tuple(
             AGAIN,
         ),
         (r"""[\[{]\s*$|[\[{]\s*["\[{]""", _ALL - {"ndjson"}, "a JSON document", AGAIN),
-        (r"\[", {"ndjson"}, "a JSON array", _LINES),
-        (r"\{[ \t\r]*(\n|$)", {"ndjson"}, "a JSON document over several lines", _LINES),
+        (r"\[", {"ndjson"}, "a JSON array", _LINES.format("'.[]'")),
+        (r"\{[ \t\r]*(\n|$)", {"ndjson"}, "a JSON document over several lines", _LINES.format(".")),
         (r"PK\x03\x04", _ALL, "a zip archive, as which Excel keeps its workbooks", AGAIN),
         (r"PAR1[^ -~\t]", _ALL - {"parquet"}, "a Parquet file", AGAIN),
         (r"ARROW1\0", _ALL - {"ipc"}, "an Arrow IPC file", AGAIN),

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, overload
 from urllib.parse import urlsplit
 
 from lazypipe.errors import SourceError, closest, reason_of
+from lazypipe.spec.endings import format_of
 from lazypipe.spec.model import NOTHING
 from lazypipe.storage import uri as uris
 from lazypipe.storage.local_files import Names, below, is_glob, matching
@@ -351,8 +352,7 @@ def _list_local(path: str, endings: tuple[str, ...]) -> Sequence[FileInfo]:
     if os.path.isdir(path):
         found = _look(below(path, endings or ("",)))
         if not found:
-            what = f"expected files that end in {', '.join(endings)}"
-            raise _NoFiles("the folder holds no data file", uri=path, fix=what)
+            raise _no_data(path, endings, (name for part in below(path, ("",)) for name in part.names))
         return found
     try:
         return [_stat(path)]
@@ -361,8 +361,23 @@ def _list_local(path: str, endings: tuple[str, ...]) -> Sequence[FileInfo]:
         raise _NoFile("there is no such file", uri=path, fix=fix) from None
 
 
+def _no_data(uri: str, endings: Iterable[str], names: Iterable[str]) -> _NoFiles:
+    """Return the error for a folder without a file of one format; if there are such of another one, it says which."""
+    fix = f"expected files that end in {', '.join(endings)}"
+    other = next(filter(None, map(format_of, names)), None)
+    if other is not None:
+        fix = f"{fix}; for those that it holds, say format: {other}"
+    return _NoFiles("the folder holds no data file", uri=uri, fix=fix)
+
+
 def _nearest_path(path: str) -> str | None:
     """Suggest a path for one that does not exist: with the name nearest to the first part that is missing; None if none is near."""
+    if "\\" in path and os.path.exists(turned := path.replace("\\", "/")):
+        return f"did you mean {turned!r}?"
+    if alternatives := re.fullmatch(r"(.*)\{([^{}/]*,[^{}/]*)\}(.*)", path):
+        before, several, behind = alternatives.groups()
+        listed = ", ".join(f"{before}{one}{behind}" for one in several.split(","))
+        return f"braces are no pattern; write a list: [{listed}]"
     parts = path.split("/")
     for number, part in enumerate(parts):
         ahead = "/".join(parts[:number]) or ("/" if path.startswith("/") else ".")
@@ -372,8 +387,13 @@ def _nearest_path(path: str) -> str | None:
             names = [] if _is_pattern(part) else os.listdir(ahead)
         except OSError:
             return None
-        meant = closest(part, names)
-        return meant and f"did you mean {'/'.join([*parts[:number], meant, *parts[number + 1 :]])!r}?"
+        meant, rest = closest(part, names), parts[number + 1 :]
+        if meant is None or (rest and not os.path.isdir(os.path.join(ahead, meant))):
+            return None
+        near = "/".join([*parts[:number], meant, *rest])
+        return (
+            _nearest_path(near) if rest else None
+        ) or f"did you mean {near!r}?"  # of the rest some may be missing, too
     return None
 
 
@@ -542,7 +562,5 @@ def _list_remote(pattern: str, options: Mapping[str, Any] | None, endings: tuple
     found = {n.removeprefix(path): d for n, d in sorted(fs.find(path, detail=True).items())}
     kept = [d for n, d in found.items() if n.lower().endswith(endings or ("",)) and not _HIDDEN.search(n)]
     if not kept:
-        raise _NoFiles(
-            "the folder holds no data file", uri=pattern, fix=f"expected files that end in {', '.join(endings)}"
-        )
+        raise _no_data(pattern, endings, below)
     return [info(d) for d in kept]

@@ -30,6 +30,7 @@ __all__ = [
     "polars_options",
     "protocol",
     "resolve",
+    "unknown_protocol",
 ]
 
 _VARIABLE = re.compile(r"\$\{(\w+)\}")
@@ -179,6 +180,26 @@ def is_object(uri: str) -> bool:
 def polars_options(uri: str, options: Mapping[str, Any] | None) -> dict[str, Any] | None:
     """Return the options of a storage as Polars takes them for a URI."""
     return for_polars(protocol(uri), options or {})
+
+
+def unknown_protocol(uri: str) -> str | None:
+    """Return the protocol of a URI that nobody speaks, as it is written; None if it is known.
+
+    Examples
+    --------
+    >>> unknown_protocol("s4://b/x"), unknown_protocol("S3://b/x"), unknown_protocol("s3://b/x"), unknown_protocol("zip://a.csv::x.zip")
+    ('s4', 'S3', None, None)
+    """
+    for link in uri.split("::") if _is_chain(uri) else [uri]:
+        found = _PROTOCOL.match(link)
+        name = found.group() if found else link if link.isidentifier() and link != uri else ""
+        if name in NATIVE or is_local(link):
+            continue
+        import fsspec
+
+        if name not in fsspec.registry and name not in fsspec.available_protocols():
+            return name
+    return None
 
 
 def _is_chain(uri: str) -> bool:

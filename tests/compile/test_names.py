@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 import lazypipe as lp
@@ -43,9 +44,23 @@ def test_a_pattern_that_tells_no_format_is_told_as_that(tmp_path: Path) -> None:
     with pytest.raises(DefinitionError) as caught:
         compiled(tmp_path, b"id;name\n1;a\n", "*", read={"separator": ";"})
     assert str(caught.value) == (
-        "sources.s.read: read is for text files, and this is parquet; "
-        "add format: csv or ndjson, since the source's name does not tell, or remove read"
+        "sources.s.read: read is for CSV, and this is parquet; "
+        "add format: csv, since the source's name does not tell, or remove read"
     )
+
+
+@pytest.mark.parametrize(("mark", "shown"), [(";", ";"), (",", ","), ("\t", r"\t")])
+@pytest.mark.parametrize("given", [{}, {"separator": ";"}])
+def test_a_line_for_excel_is_no_header(tmp_path: Path, mark: str, shown: str, given: dict[str, str]) -> None:
+    content = f"\ufeffsep={mark}\r\nid{mark}name\r\n1{mark}a\r\n".encode()
+    fix = f'say read: {{separator: "{shown}", skip_rows: 1}}'
+    for contract in ({}, {"contract": {"columns": {"id": "Int64"}}}):
+        with pytest.raises(DefinitionError) as caught:
+            compiled(tmp_path, content, read=given, **contract)
+        told = str(caught.value)
+        assert told.endswith(f"the first line, 'sep={shown}', is for Excel, and not the header; {fix}")
+        plan = compiled(tmp_path, content, read={"separator": mark, "skip_rows": 1}, **contract)
+        assert plan.schema("s") == {"id": pl.Int64, "name": pl.String}
 
 
 def test_other_encodings_are_to_be_converted(tmp_path: Path) -> None:

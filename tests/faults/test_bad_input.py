@@ -325,6 +325,15 @@ def test_a_column_that_the_contract_drops_is_parsed_all_the_same(root: str) -> N
         assert re.search(message, str(result.segments[0].error)), result.segments[0].error
 
 
+def test_the_line_with_too_many_fields_is_told_behind_one_with_too_few(tmp_path: Path) -> None:
+    for rows in ("3\n4,5,6,7\n", "\n3\n4,5\n4,5,6,7\n", "1,2,3\n" * 5_000 + "3\n1,2,3,4\n"):
+        (tmp_path / "a.csv").write_text(f"x,y,z\n1,2,3\n{rows}")
+        line = 2 + rows.count("\n")
+        pipe = lp.pipeline("p", base=str(tmp_path)).source("a", "a.csv").output("a", "out").build()
+        told = str(pipe.compile().run().segments[0].error)
+        assert f"a line has too many fields (line {line})" in told
+
+
 # what is not there
 
 

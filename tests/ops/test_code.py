@@ -81,6 +81,44 @@ class TestSql:
         assert refused({"sql": "SELECT (1"}).startswith("sql: bad SQL: ")
 
     @pytest.mark.parametrize(
+        ("query", "told"),
+        [
+            (
+                "SELECT v FROM self WHERE v > 1",
+                "String cannot be compared with Int32; cast one of them, as in x::double or x::text",
+            ),
+            (
+                "SELECT v FROM self WHERE k BETWEEN '1' AND '3'",
+                "String cannot be compared with Int64; cast one of them, as in x::double or x::text",
+            ),
+            ("SELECT upper(k) AS u FROM self", "'k' is Int64, and String is needed; cast it, as in k::text"),
+            ("SELECT abs(v) AS a FROM self", "abs is not possible for String; cast it first, as in x::double"),
+            (
+                "SELECT CASE WHEN k THEN 1 END AS c FROM self",
+                "'k' is Int64, and Boolean is needed; cast it, as in k::boolean",
+            ),
+            (
+                "WITH t AS (SELECT other.w FROM self JOIN other USING (k)) SELECT date(w) AS d FROM t",
+                "'w' is Float64, and String is needed; cast it, as in w::text",
+            ),
+        ],
+    )
+    def test_types_that_do_not_go_together_are_mistakes_in_the_definition(self, query: str, told: str) -> None:
+        assert refused({"sql": query}, other=U) == f"sql: {told}"
+
+    @pytest.mark.parametrize(
+        ("query", "rows"),
+        [
+            ("SELECT (SELECT w FROM other WHERE k = 3) AS w FROM self WHERE k = 1", [(2.5,)]),
+            ("SELECT v FROM self WHERE k = (SELECT max(k) - 1 FROM other)", [("b",)]),
+            ("SELECT strptime(v, '%Y') AS d FROM self WHERE v = 'x'", []),
+            ("SELECT first(v) AS f, median(k) AS m FROM self", [("a", 1.5)]),
+        ],
+    )
+    def test_what_no_rows_do_not_have_is_no_mistake(self, query: str, rows: list[Any]) -> None:
+        assert lp.apply({"sql": query}, T, other=U).collect().rows() == rows
+
+    @pytest.mark.parametrize(
         "query",
         [
             *["SELECT * FROM read_csv('/etc/passwd')", "SELECT * FROM \"READ_parquet\" ('x')"],
@@ -126,7 +164,9 @@ class TestPython:
 
     @pytest.mark.parametrize("allow", [[], ["sys"], ["allowed"], ["allowed_functions.sub"]])
     def test_imports_nothing_else(self, module: str, allow: list[str]) -> None:
-        message = f"python: module '{module}' is not allowed; allow it when you compile: allow=['{module}']"
+        message = (
+            f"python: module '{module}' is not allowed; allow it: --allow {module}, or allow=['{module}'] in Python"
+        )
         assert refused({"python": f"{module}:keep"}, allow=allow) == message
 
     def test_imports_nothing_that_is_not_allowed(self) -> None:

@@ -226,6 +226,22 @@ def test_over_in_an_order(by: list[str], data: list[Any], random: Any, descendin
     assert rounded(result.rows()) == duck(query, frame(data))
 
 
+@given(rows, st.randoms())
+def test_over_with_windows_of_its_own(data: list[Any], random: Any) -> None:
+    """As its docstring says: an aggregate is of the whole partition, also in an order, and a window in SQL is not."""
+    columns = {
+        "all": "sum(y)",
+        "so_far": "sum(y) OVER (PARTITION BY g ORDER BY i)",
+        "before": "lag(y) OVER (PARTITION BY g ORDER BY i)",
+    }
+    table = frame(data).collect().sample(fraction=1, shuffle=True, seed=random.randint(0, 99)).lazy()
+    result = lp.apply({"over": {"by": "g", "order_by": "i", "columns": columns}}, table).collect()
+    window = "OVER (PARTITION BY g ORDER BY i)"
+    assert rounded(result.rows()) == duck(
+        f"SELECT *, sum(y) OVER (PARTITION BY g), sum(y) {window}, lag(y) {window} FROM t", frame(data)
+    )
+
+
 @given(rows)
 def test_windows_in_sql_text(data: list[Any]) -> None:
     """In derive, as the docstring of over says."""

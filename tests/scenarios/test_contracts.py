@@ -765,7 +765,7 @@ def test_a_point_that_comes_where_only_commas_were_is_not_read_as_one(tmp_path: 
     ("kind", "read", "message"),
     [
         ("csv", {"thousands": "."}, "the mark for thousands is that for fractions, too; write another mark, or say decimal_comma: true"),
-        ("ndjson", {"decimal_comma": True}, "decimal_comma is for CSV, and this is ndjson"),
+        ("ndjson", {"decimal_comma": True}, "read is for CSV, and this is ndjson"),
     ],
 )  # fmt: skip
 def test_marks_that_cannot_be(tmp_path: Path, kind: str, read: Any, message: str) -> None:

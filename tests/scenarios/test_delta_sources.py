@@ -454,7 +454,7 @@ def test_what_is_refused_by_name(tmp_path: Path, kind: str, said: dict[str, Any]
         ({"detect": "content"}, "detect: content is for files that others deliver, and this is a Delta table"),
         ({"on_modified": "ignore"}, "a Delta table changes rows by writing other files, so that on_modified: ignore"),
         ({"on_corrupt": "skip"}, "on_corrupt is for files that others deliver, and this is a Delta table"),
-        ({"read": {"separator": ";"}}, "read is for text files, and this is delta"),
+        ({"read": {"separator": ";"}}, "read is for CSV, and this is delta"),
         ({"version": -1}, "'version' is -1, less than 0; write 0 or more"),
         (
             {"event_time": "at", "watermark": {"delay": "1h"}},

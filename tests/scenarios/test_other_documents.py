@@ -98,6 +98,7 @@ def test_without_a_header_such_text_is_a_cell(tmp_path: Path) -> None:
 
 
 LINES = "write one JSON object per line, such as with jq -c '.[]'"
+LINE = "write one JSON object per line, such as with jq -c ."
 AGAIN = "deliver it again, or say on_corrupt: quarantine_file or skip"
 
 
@@ -113,7 +114,7 @@ def ipc() -> bytes:
     [
         ("ndjson", b'[{"id": 1, "x": 2}, {"id": 2, "x": 3}]\n', "a JSON array, and not NDJSON", LINES),
         ("ndjson", b'[\n  {"id": 1, "x": 2}\n]\n', "a JSON array, and not NDJSON", LINES),
-        ("ndjson", b'{\n  "id": 1,\n  "x": 2\n}\n', "a JSON document over several lines, and not NDJSON", LINES),
+        ("ndjson", b'{\n  "id": 1,\n  "x": 2\n}\n', "a JSON document over several lines, and not NDJSON", LINE),
         ("ndjson", DOCUMENTS[0][0], f"{PAGE}, and not NDJSON", AGAIN),
         ("ndjson", parquet(), "a Parquet file, and not NDJSON", AGAIN),
         ("parquet", DOCUMENTS[2][0], f"{XML}, and not Parquet", AGAIN),

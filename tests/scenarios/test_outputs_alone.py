@@ -112,7 +112,7 @@ outputs:
         "4:10: parameter 'least' has no value",
         "7:19: settle: 'soon' is not a duration such as 90s, 15m, 2h, 3d or 1w",
         "7:50: between needs a bound",
-        "8:23: read is for text files, and this is parquet",
+        "8:23: read is for CSV, and this is parquet",
         "9:7: one source cannot mix formats",
         "10:60: unknown type 'Strung'",
         "13:43: unknown input 'nobody'",

@@ -40,6 +40,7 @@ RIGHT: list[tuple[str, Any, Any]] = [
     ("list", "a, b,c", ("a", "b", "c")),
     ("list", [1, "b", None], (1, "b", None)),
     ("list", "", ()),
+    ("list", ' [1, -2.5, "b,c", true, null]', (1, -2.5, "b,c", True, None)),
 ]  # fmt: skip
 WRONG: list[tuple[str, Any, str]] = [
     ("string", 5, '5 is not a string such as "5"'),
@@ -61,9 +62,11 @@ WRONG: list[tuple[str, Any, str]] = [
     ("duration", "", "'' is not a duration such as 90s, 15m, 2h, 3d or 1w"),
     ("duration", "1e400w", "'1e400w' is not a duration such as 90s, 15m, 2h, 3d or 1w"),
     ("duration", "nans", "'nans' is not a duration such as 90s, 15m, 2h, 3d or 1w"),
-    ("list", 5, "5 is not a list such as a,b,c"),
-    ("list", [[1]], "[[1]] is not a list such as a,b,c"),
-    ("list", [{"a": 1}], "[{'a': 1}] is not a list such as a,b,c"),
+    ("list", 5, "5 is not a list such as a,b,c or [1, 2]"),
+    ("list", "[1, b]", "'[1, b]' is not a list such as a,b,c or [1, 2]"),
+    ("list", "[[1]]", "'[[1]]' is not a list such as a,b,c or [1, 2]"),
+    ("list", [[1]], "[[1]] is not a list such as a,b,c or [1, 2]"),
+    ("list", [{"a": 1}], "[{'a': 1}] is not a list such as a,b,c or [1, 2]"),
 ]  # fmt: skip
 
 
@@ -77,6 +80,14 @@ def test_wrong_values(kind: str, written: Any, message: str) -> None:
     with pytest.raises(ValueError) as caught:
         Param(kind).parse(written)
     assert str(caught.value) == message
+
+
+def test_a_list_of_text_is_read_as_its_default_is() -> None:
+    assert Param("list", [1, 2]).parse("3,4") == Param("list", (1.5,)).parse("[3, 4]") == (3, 4)
+    assert Param("list", [1, 2]).parse("") == ()
+    assert Param("list", ["1", 2]).parse("3,4") == Param("list", []).parse("3,4") == ("3", "4")
+    with pytest.raises(ValueError, match=r"^'3,x' is not a list such as a,b,c or \[1, 2\]$"):
+        Param("list", [1, 2]).parse("3,x")
 
 
 def test_every_type_is_tested() -> None:

@@ -15,6 +15,7 @@ import pytest
 
 import lazypipe as lp
 from lazypipe import ops
+from lazypipe.spec.document import parse
 
 HEAD = """\
 version: 1
@@ -105,6 +106,7 @@ OPERATIONS = {
     "@join: planes": "'join' must be a mapping, not 'planes'; write join: {with: …}",
     "@limit: ten": "'limit' must be a whole number, not 'ten'; write the number of rows to keep",
     "@limit: '10'": "'limit' must be a whole number, not '10'; write it without quotes: 10",
+    "@limit: 1_000": "'limit' must be a whole number, not '1_000'; write it in digits: 1000",
     "@limit: 1.0": "'limit' must be a whole number, not 1.0; write the number of rows to keep",
     "@limit: -1": "'limit' is -1, less than 0; write 0 or more",
     "sample: {@fraction: 1.5}": "'fraction' is 1.5, more than 1; write 1 or less",
@@ -112,8 +114,9 @@ OPERATIONS = {
         "'nulls_equal' must be true or false, not 'yes'; write whether null keys match each other"
     ),
     "join: {with: planes, on: tailnum, @how: lef}": "'how' cannot be 'lef'; did you mean 'left'?",
-    "join: {with: planes, on: tailnum, @how: outer}": (
-        "'how' cannot be 'outer'; known values: anti, cross, full, inner, left, right, semi"
+    "join: {with: planes, on: tailnum, @how: outer}": "'how' cannot be 'outer'; here that is called 'full'",
+    "join: {with: planes, on: tailnum, @how: both}": (
+        "'how' cannot be 'both'; known values: anti, cross, full, inner, left, right, semi"
     ),
     "cast: {columns: {flight: Int32}, @on_error: null}": "'on_error' cannot be null; put it in quotes: \"null\"",
     # SQL
@@ -128,6 +131,9 @@ OPERATIONS = {
         "Datetime(us, UTC) cannot be compared with Datetime(us) (>); both need a time zone, or neither"
     ),
     "@filter: flight IN ('AA')": "Int64 cannot be looked for among String; write values of the same type",
+    "@filter: time_hour IN ('2013-01-31')": (
+        "Datetime(us, UTC) cannot be looked for among String; write values of the same type, such as DATE '2013-01-31'"
+    ),
     "@filter: late AND flight": (
         "AND takes conditions, and these are Boolean and Int64; compare each side with something"
     ),
@@ -195,8 +201,7 @@ OPERATIONS = {
     "@filter: time_hour > :sinse": "unknown parameter :sinse; did you mean 'since'?",
     "@filter: date_trunc('huor', time_hour) > :since": "date_trunc has no unit 'huor'; did you mean 'hour'?",
     "@filter: date_trunc('hour', flight) > :since": (
-        "date_trunc needs a date or a datetime, and flight is Int64; "
-        "cast it first: date_trunc('hour', flight::timestamp)"
+        "date_trunc needs a date or a datetime, and flight is Int64; write date_trunc('hour', flight::timestamp)"
     ),
     # derive
     "derive: {@a: dely + 1}": NO_DELY,
@@ -207,6 +212,20 @@ OPERATIONS = {
     "derive: {@a: tailnum * 2}": f"cannot calculate with String and a whole number; {CAST}",
     "derive: {@a: upper(flight)}": "'flight' is Int64, and String is needed; cast it, as in flight::text",
     "derive: {@a: 'date_part(''hour'', flight)'}": "hour is not possible for Int64; cast it first, as in x::double",
+    "derive: {@a: year(tailnum)}": "year is not possible for String; read the text first, as in date(x) or timestamp(x)",
+    "derive: {@a: hour(time_hour::date)}": "hour is not possible for Date; cast it first, as in x::timestamp",
+    "derive: {@a: 'date_trunc(''hour'', tailnum)'}": (
+        "date_trunc needs a date or a datetime, and tailnum is String; write date_trunc('hour', timestamp(tailnum))"
+    ),
+    "derive: {@a: sqrt(tailnum)}": f"cannot calculate with String and a whole number; {CAST}",
+    "derive: {@a: time_hour::date + 1}": (
+        "cannot calculate with Date and a whole number (+); write a length of time as one, as in x + INTERVAL '1 day'"
+    ),
+    "derive: {@a: lag(delay)}": "lag needs a window; write lag(…) OVER (ORDER BY t), perhaps with PARTITION BY",
+    "over: {by: origin, columns: {@a: lag(delay) OVER ()}}": (
+        "lag needs an order in its window; write lag(…) OVER (ORDER BY t), perhaps with PARTITION BY"
+    ),
+    "derive: {@a: isnan(delay)}": "unknown function 'isnan'; write x = 'nan'::double",
     'derive: {@a: "CAST(flight AS money)"}': (
         "unknown SQL type 'money'; write one such as bigint, double, text, date or timestamp"
     ),
@@ -224,6 +243,10 @@ OPERATIONS = {
     ),
     "aggregate: {by: origin, aggregate: {@n: avg(tailnum)}}": (
         "mean is not possible for String; cast it first, as in x::double"
+    ),
+    "aggregate: {by: origin, @aggs: {n: count(*)}}": "unknown argument 'aggs' of aggregate; here that is called 'aggregate'",
+    "aggregate: {@group_by: origin, aggregate: {n: count(*)}}": (
+        "unknown argument 'group_by' of aggregate; here that is called 'by'"
     ),
     # columns of every operation that takes some
     "@select: tailnm": "'select' must be a list or a mapping, not 'tailnm'; write [tailnm]",
@@ -330,7 +353,7 @@ OPERATIONS = {
     ),
     "@sql: SELECT tailnum + 1 AS n FROM self": f"cannot calculate with String and a whole number; {CAST}",
     "@sql: 'SELECT * FROM self WHERE flight > :least'": "unknown parameter :least; known parameters: now, since; or declare it: params: {least: …}",
-    "@python: os:system": "module 'os' is not allowed; allow it when you compile: allow=['os']",
+    "@python: os:system": "module 'os' is not allowed; allow it: --allow os, or allow=['os'] in Python",
     "@python: system": "'system' does not name a function; write module:function",
     "python: {call: 'a:b', @wiht: planes}": "unknown argument 'wiht' of python; did you mean 'with'?",
     "python: {call: 'a:b', with: [planes, @plans]}": "unknown input 'plans'; did you mean 'planes'?",
@@ -425,9 +448,12 @@ SECTIONS = {
     "sources: {@a: a.csv}": "source 'a' must be a mapping, not 'a.csv'; write a: {uri: …}",
     "sources: {a: {@url: a.csv}}": "unknown key 'url' of source 'a'; did you mean 'uri'?",
     "sources: {a: {@uri: 5}}": "'uri' must be text or a list, not 5; put it in quotes: \"5\"",
-    "sources: {a: {@uri: a.xls}}": (
-        "the format of 'a.xls' is not known from its name; "
+    "sources: {a: {@uri: a.txt}}": (
+        "the format of 'a.txt' is not known from its name; "
         "add format, or use an ending such as .parquet, .csv, .ndjson, .arrow"
+    ),
+    "sources: {a: {@uri: a.xls}}": (
+        "the format of 'a.xls' is not known from its name; save the sheet as CSV or Parquet: workbooks are not read"
     ),
     "sources: {a: {uri: a.csv, @format: cvs}}": "'format' cannot be 'cvs'; did you mean 'csv'?",
     "sources: {a: {@uri: [a.csv, b.parquet]}}": (
@@ -436,14 +462,57 @@ SECTIONS = {
     "sources: {a: {@uri: '${NOPE}/a.csv'}}": "environment variable NOPE is not set; set it: export NOPE=…",
     'sources: {a: {@uri: "a\\0.csv"}}': "a file name cannot contain a zero byte; take it out",
     'outputs: {a: {@to: "out\\0"}}': "a file name cannot contain a zero byte; take it out",
+    "sources: {a: {@uri: 's4://b/a.csv'}}": (
+        "unknown protocol 's4'; install the package that adds it to fsspec, or write one such as s3, gs, az, https or sftp"
+    ),
+    "sources: {a: {uri: [a.csv, @'S3://b/a.csv']}}": "unknown protocol 'S3'; did you mean 's3'?",
+    "sources: {a: {@uri: 'zipp://*.csv::a.zip'}}": "unknown protocol 'zipp'; did you mean 'zip'?",
+    "sources: {a: {@uri: 'postgres://db/t'}}": (
+        "unknown protocol 'postgres'; install the package that adds it to fsspec, or write one such as s3, gs, az, https or sftp"
+    ),
+    "outputs: {a: {@to: 's33://b/a'}}": "unknown protocol 's33'; did you mean 's3'?",
+    "sources: {a: {@uri: a.tsv}}": (
+        "the format of 'a.tsv' is not known from its name; add format: csv and read: {separator: \"\\t\"}"
+    ),
+    "sources: {a: {@uri: a.zip}}": (
+        "the format of 'a.zip' is not known from its name; name what is in it, such as zip://*.csv::data.zip"
+    ),
     "sources: {a: {uri: [a.csv, @'${NOPE}/b.csv']}}": "environment variable NOPE is not set; set it: export NOPE=…",
     "sources: {a: {uri: a.csv, storage_options: {@key: '${NOPE}'}}}": (
         "environment variable NOPE is not set; set it: export NOPE=…"
     ),
     "sources: {a: {uri: a.csv, read: {@seperator: ';'}}}": "unknown key 'seperator' of 'read'; did you mean 'separator'?",
+    "sources: {a: {@path: a.csv}}": "unknown key 'path' of source 'a'; here that is called 'uri'",
+    "sources: {a: {uri: a.csv, read: {@sep: ';'}}}": "unknown key 'sep' of 'read'; here that is called 'separator'",
+    "stages: {b: {@input: a}}": "unknown key 'input' of stage 'b'; here that is called 'from'",
+    "outputs: {a: {@path: out}}": "unknown key 'path' of output 'a'; here that is called 'to'",
+    "outputs: {a: {to: out, @mode: overwrite}}": "'mode' cannot be 'overwrite'; here that is called 'replace'",
+    "sources: {a: {uri: a.csv, gate: {@not_null: x}}}": (
+        "'not_null' is not in a list; start each rule of the gate with a dash: - not_null: …"
+    ),
     "sources: {a: {uri: a.csv, read: {@skip_rows: -1}}}": "'skip_rows' is -1, less than 0; write 0 or more",
-    "sources: {a: {uri: a.parquet, @read: {separator: ';'}}}": (
-        "read is for text files, and this is parquet; remove read"
+    "sources: {a: {uri: a.parquet, @read: {separator: ';'}}}": "read is for CSV, and this is parquet; remove read",
+    "sources: {a: {uri: a.ndjson, @read: {null_values: [NA]}}}": "read is for CSV, and this is ndjson; remove read",
+    "sources: {a: {uri: a.csv, read: {@separator: tab}}}": (
+        "separator is 'tab', and must be one character; write \"\\t\", in double quotes"
+    ),
+    "sources: {a: {uri: a.csv, read: {@separator: '\\t'}}}": (
+        "separator is '\\\\t', and must be one character; write \"\\t\", in double quotes"
+    ),
+    "sources: {a: {uri: a.csv, read: {@separator: é}}}": (
+        "separator is 'é', and must be one character; write one ASCII character that is no line break"
+    ),
+    'sources: {a: {uri: a.csv, read: {@separator: "\\n"}}}': (
+        "separator is '\\n', and must be one character; write one ASCII character that is no line break"
+    ),
+    "sources: {a: {uri: a.csv, read: {@quote: '||'}}}": (
+        "quote is '||', and must be one character; write one ASCII character that is no line break"
+    ),
+    "sources: {a: {uri: a.csv, read: {separator: '|', @quote: '|'}}}": (
+        "the separator and the quote character are both '|'; write another one, or quote: '' if nothing is quoted"
+    ),
+    "sources: {a: {uri: a.csv, read: {@separator: '\"'}}}": (
+        "the separator and the quote character are both '\"'; write another one, or quote: '' if nothing is quoted"
     ),
     "sources: {a: {uri: a.csv, contract: {columns: {@x: Int46}}}}": "unknown type 'Int46'; did you mean 'Int64'?",
     "sources: {a: {uri: a.csv, contract: {columns: {@x: 5}}}}": (
@@ -651,6 +720,43 @@ TEXTS = {
         "a: {n: @*x}",
         "not YAML: there is no anchor 'x'; define it above with &x, or put the text in quotes",
     ),
+    "quoted first": ('a: {b: "x" @+ 1}', "not YAML: text goes on behind the quote that ends a value; put the whole value in quotes"),
+    "quoted last": ("a: {b: concat(x, 'y'@)}", "not YAML: text goes on behind the quote that ends a value; put the whole value in quotes"),
+    "quoted, and an operator": ("a: ['x' @|| y]", "not YAML: text goes on behind the quote that ends a value; put the whole value in quotes"),
+    "open brace behind a quote": ("a: @{b: 'x'\nc: 1\n", "not YAML: the bracket that opens here is not closed with '}'; close it"),
+    "greater": (
+        'a: "x" @> 3\n',
+        "not YAML: a value that goes on with > or | is taken for text of several lines; put the whole value in quotes",
+    ),
+    "exclamation mark": (
+        "a: {b: @!x}",
+        "not YAML: a value that starts with ! is taken for the name of a type; put the whole value in quotes",
+    ),
+    "comma of a call": (
+        "a: {b: @round(x, 2), c: 1}",
+        "a comma ends the value 'round(x'; put the whole of it in quotes: \"round(x, 2)\"",
+    ),
+    "commas of calls": (
+        "a: {b: @round(x, 2), c: @round(y, 2)}",
+        "a comma ends the value 'round(x'; put the whole of it in quotes: \"round(x, 2)\"",
+        "a comma ends the value 'round(y'; put the whole of it in quotes: \"round(y, 2)\"",
+    ),
+    "comma of a type": (
+        "a: {b: 1, c: @Decimal(9, 2)}",
+        "a comma ends the value 'Decimal(9'; put the whole of it in quotes: \"Decimal(9, 2)\"",
+    ),
+    "commas in a condition": (
+        "[{b: @f(g(x, y), 2, 3) > 1, c: d}]",
+        "a comma ends the value 'f(g(x'; put the whole of it in quotes: \"f(g(x, y), 2, 3) > 1\"",
+    ),
+    "comma in a list": (
+        "a: [b, @round(x, 2) + 1, c]",
+        "a comma ends the value 'round(x'; put the whole of it in quotes: \"round(x, 2) + 1\"",
+    ),
+    "comma behind text in quotes": (
+        'a: [@round("x", 2)]',
+        "a comma ends the value 'round(\"x\"'; put the whole of it in quotes: 'round(\"x\", 2)'",
+    ),
     "two documents": (
         "version: 1\n@---\nversion: 1\n",
         "not YAML: a second document starts here; write one definition per file",
@@ -671,9 +777,21 @@ TEXTS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(("marked", "message"), TEXTS.values(), ids=list(TEXTS))
-def test_texts_that_are_no_definition(folder: Path, marked: str, message: str) -> None:
-    expect(folder, marked, message)
+@pytest.mark.parametrize("told", TEXTS.values(), ids=list(TEXTS))
+def test_texts_that_are_no_definition(folder: Path, told: tuple[str, ...]) -> None:
+    expect(folder, *told)
+
+
+def test_brackets_that_no_comma_cuts_are_left_alone() -> None:
+    for text in (
+        "a: [b (, c, d]",
+        "a: {b: f(x, c: y)}",
+        "a: ['f(x', '2)']",
+        "a: f(x, 2)",
+        "a: [f(x), 2)]",
+        "a: {b: f(x, 2): 3}",
+    ):
+        assert parse(text, "p.yaml")[0]["a"]
 
 
 def test_missing_keys_are_all_told(folder: Path) -> None:

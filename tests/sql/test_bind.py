@@ -516,6 +516,23 @@ def test_what_polars_takes_for_something_else_is_what_it_is_in_a_database(text: 
         ]
 
 
+@pytest.mark.parametrize("text", ["sqrt({})", "cbrt({})", "atan2({}, 2)", "atan2(2, {})", "1 + sqrt(sqrt({}))"])
+def test_roots_and_angles_are_of_numbers(text: str) -> None:
+    """Of text that is no number Polars makes null, and of a date its days."""
+    frame = pl.DataFrame(schema={"s": pl.String, "d": pl.Date})
+    for column in frame.columns:
+        with pytest.raises(pl.exceptions.PolarsError):
+            tried(text.format(column), frame.schema, {})
+    data = pl.DataFrame({"n": [4, 0, None], "f": [2.25, 1e-300, None]}, schema_overrides={"n": pl.UInt8})
+    for column in data.columns:
+        written = text.format(column)
+        with duckdb.connect() as peer:
+            peer.register("t", data.to_arrow())
+            expected = [v for (v,) in peer.execute(f"SELECT {written} FROM t").fetchall()]
+        found = data.select(v=tried(written, data.schema, {}))["v"].to_list()
+        assert found == [None if v is None else pytest.approx(v, rel=1e-12) for v in expected]
+
+
 QUOTIENTS = [
     "n / 49", "n / 10", "-f / 3", "f / 0.1", "n / 7 / 3", "100.0 * n / 8.1", "n / CAST(49 AS DOUBLE)", "(n + 1) / -(49)", "n / 1e3 * 7", "small / 49", "u / 10",
     "n / nullif(49, 0)", "CASE WHEN n / 49 >= 1 THEN 1 ELSE 0 END", "floor(n / 49)", "n / 60.0 / 60", "f / (24 * 3600)", "1 / n", "n / 49 = 1 AND f / 10 < 0.3",
@@ -887,7 +904,10 @@ class TestDateTrunc:
             ("date_trunc('hours_', ts)", "date_trunc has no unit 'hours_'; did you mean 'hour'?"),
             ("date_trunc('day')", "date_trunc takes 2 arguments, not 1"),
             ("date_trunc('day', ts, x)", "date_trunc takes 2 arguments, not 3"),
-            ("date_trunc('day', x)", "date_trunc needs a date or a datetime, and x is Int64; cast it first"),
+            (
+                "date_trunc('day', x)",
+                "date_trunc needs a date or a datetime, and x is Int64; write date_trunc('day', x::timestamp)",
+            ),
             ("date_trunc('day', y)", "unknown column 'y'"),
             ("date_trunc('day', now())", "clock"),
         ],

@@ -283,11 +283,15 @@ def test_odd_names(root: str, name: str) -> None:
         ("no/such/folder/x.csv", "there is no such file"),
         ("*.nothing", "no file matches"),
         ("no/such/*.csv", "no file matches"),
-        ("empty", "holds no data file; expected files that end in .csv"),
+        ("empty", "holds no data file; expected files that end in .csv, .csv.gz, .csv.zst$"),
+        (
+            "other",
+            "holds no data file; expected files that end in .csv, .csv.gz, .csv.zst; for those that it holds, say format: ndjson$",
+        ),
     ],
 )
 def test_nothing_there_is_an_error_that_names_the_pattern(root: str, pattern: str, message: str) -> None:
-    put(root, "a.csv", "empty/notes.txt")
+    put(root, "a.csv", "empty/notes.txt", "other/notes.txt", "other/more/x.jsonl.gz")
     with pytest.raises(SourceError, match=message) as caught:
         expand([f"{root}/a.csv", f"{root}/{pattern}"], endings=CSV)
     assert caught.value.uri == f"{root}/{pattern}"
@@ -393,15 +397,23 @@ def run_unprivileged(script: str, *arguments: str) -> list[str]:
         ("ordres/2024/a.csv", "there is no such file; did you mean '{}/orders/2024/a.csv'?"),
         ("orders/a.cvs", "there is no such file; did you mean '{}/orders/a.csv'?"),
         ("orders/*.parquet", "no file matches; check the pattern; it starts from the definition's folder"),
+        ("Orders/A.csv", "there is no such file; did you mean '{}/orders/a.csv'?"),
+        ("orders/a.csv,orders/a.csv", "there is no such file; check the path; it starts from the definition's folder"),
+        ("orders\\a.csv", "there is no such file; did you mean '{}/orders/a.csv'?"),
+        (
+            "orders/{{a,b}}.csv",
+            "there is no such file; braces are no pattern; write a list: [{}/orders/a.csv, {}/orders/b.csv]",
+        ),
         ("sales/a.csv", "there is no such file; check the path; it starts from the definition's folder"),
     ],
 )
 def test_a_path_much_like_one_that_there_is(tmp_path: Path, written: str, said: str) -> None:
+    written = written.format()
     (tmp_path / "orders").mkdir()
     (tmp_path / "orders/a.csv").write_text("x\n1\n")
     with pytest.raises(SourceError) as caught:
         expand((f"{tmp_path}/{written}",), {}, endings=(".csv",))
-    assert str(caught.value) == f"{tmp_path}/{written}: {said.format(tmp_path)}"
+    assert str(caught.value) == f"{tmp_path}/{written}: {said.format(tmp_path, tmp_path)}"
 
 
 def test_a_relative_path_much_like_one_that_there_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

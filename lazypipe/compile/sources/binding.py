@@ -14,7 +14,7 @@ from lazypipe.compile.sources.contract import Contract, read_contract, resolve
 from lazypipe.compile.sources.intake import read_intake
 from lazypipe.compile.sources.source import BoundSource, Recalled, Snapshot
 from lazypipe.compile.sources.watermark import read_watermark, time_checks
-from lazypipe.errors import LazypipeError, SourceError, nearest
+from lazypipe.errors import LazypipeError, SourceError, closest, nearest
 from lazypipe.spec.endings import format_of
 from lazypipe.spec.model import Fault, Path, Source
 from lazypipe.spec.types import dtype_name
@@ -33,7 +33,18 @@ from lazypipe.windows.watermark import COMPLETE
 if TYPE_CHECKING:
     from lazypipe.storage.datasets.log import Commit
 
-__all__ = ["bind", "expand_env", "expand_source", "unseen"]
+__all__ = ["bind", "expand_env", "expand_source", "refuse_unknown_protocol", "unseen"]
+
+_PROTOCOLS = ("abfss", "az", "file", "ftp", "gs", "http", "https", "memory", "s3", "sftp", "simplecache", "zip")
+"""Those that are often meant."""
+_OTHERS = {
+    ".json": "add format: ndjson, if it has one JSON object per line",
+    ".tsv": 'add format: csv and read: {separator: "\\t"}',
+    ".xls": "save the sheet as CSV or Parquet: workbooks are not read",
+    ".ods": "save the sheet as CSV or Parquet: workbooks are not read",
+    ".zip": "name what is in it, such as zip://*.csv::data.zip",
+}
+"""Endings of names that tell no format, and what to do."""
 
 
 def bind(
@@ -252,15 +263,12 @@ def _refuse_silent(commit: Commit, at: Path) -> None:
 
 def _refuse_of_others(source: Source, form: str, patterns: Sequence[str], at: Path) -> None:
     """Refuse what is said of a source and holds for other formats only."""
-    if form not in TEXT_FORMATS and source.read:
+    if form != "csv" and source.read:
         fix = "remove read"
         if source.format is None and all(format_of(p) is None for p in patterns):
-            fix = "add format: csv or ndjson, since the source's name does not tell, or remove read"
-        raise Fault(f"read is for text files, and this is {form}", fix, (*at, "read"))
-    for option in ("decimal_comma", "thousands") if form != "csv" else ():
-        if option in source.read:
-            fix = f"remove {option}, and derive numbers from text in a stage"
-            raise Fault(f"{option} is for CSV, and this is {form}", fix, (*at, "read", option))
+            fix = "add format: csv, since the source's name does not tell, or remove read"
+        raise Fault(f"read is for CSV, and this is {form}", fix, (*at, "read"))
+    _refuse_long_marks(source.read, (*at, "read"))
     if source.read.get("thousands") == ("," if source.read.get("decimal_comma") else "."):
         what, fix = (
             "the mark for thousands is that for fractions, too",
@@ -272,6 +280,20 @@ def _refuse_of_others(source: Source, form: str, patterns: Sequence[str], at: Pa
     if source.version is not None and form != "delta":
         what = f"version is for Delta tables, and this is {form}"
         raise Fault(what, "add format: delta, or remove version", (*at, "version"))
+
+
+def _refuse_long_marks(read: Mapping[str, Any], at: Path) -> None:
+    """Refuse a separator, or a quote, that is none: Polars knows them as one byte each."""
+    marks = {name: read.get(name, default) for name, default in (("separator", ","), ("quote", '"'))}
+    for name, mark in marks.items():
+        if mark and (len(mark.encode()) > 1 or mark in "\r\n"):
+            tab = name == "separator" and mark.lower() in (r"\t", "tab")
+            fix = r'write "\t", in double quotes' if tab else "write one ASCII character that is no line break"
+            raise Fault(f"{name} is {mark!r}, and must be one character", fix, (*at, name))
+    if marks["separator"] == marks["quote"]:
+        name = "quote" if "quote" in read else "separator"
+        what = f"the separator and the quote character are both {marks['quote']!r}"
+        raise Fault(what, "write another one, or quote: '' if nothing is quoted", (*at, name))
 
 
 def _check_names(source: Source, schema: pl.Schema, at: Path) -> None:
@@ -324,6 +346,7 @@ def expand_source(
     secrets: list[uris.Secret] = []
     for index, uri in enumerate(source.uri):
         written, used = expand_env(uri, env, (*at, "uri", index))
+        refuse_unknown_protocol(written, (*at, "uri", index))
         patterns.append(uris.resolve(written, base))
         secrets += used
     options: dict[str, Any] = {}
@@ -336,6 +359,14 @@ def expand_source(
         marker = uris.resolve(marker, base)
         secrets += used
     return tuple(patterns), options, marker, uris.Redactor(tuple(secrets))
+
+
+def refuse_unknown_protocol(uri: str, at: Path) -> None:
+    """Raise Fault for a URI of a protocol that nobody speaks."""
+    if (name := uris.unknown_protocol(uri)) is not None:
+        meant = closest(name.lower(), _PROTOCOLS)
+        fix = "install the package that adds it to fsspec, or write one such as s3, gs, az, https or sftp"
+        raise Fault(f"unknown protocol {name!r}", f"did you mean {meant!r}?" if meant else fix, at)
 
 
 def expand_env(value: Any, env: Mapping[str, str], at: Path) -> tuple[Any, tuple[uris.Secret, ...]]:
@@ -368,7 +399,8 @@ def _guess(patterns: tuple[str, ...], options: Mapping[str, Any], at: Path) -> s
     if form is None:
         name = patterns[0].rsplit("/", 1)[-1]
         endings = ", ".join(form.endings[0] for form in FORMATS.values())
-        lines = "add format: ndjson, if it has one JSON object per line"
-        fix = lines if ".json" in name else f"add format, or use an ending such as {endings}"
+        fix = next(
+            (f for e, f in _OTHERS.items() if e in name.lower()), f"add format, or use an ending such as {endings}"
+        )
         raise Fault(f"the format of {name!r} is not known from its name", fix, (*at, "uri"))
     return form

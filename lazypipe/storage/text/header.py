@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 __all__ = ["misread", "refuse_misread"]
 
 _AGAIN = re.compile(r"(.+)_duplicated_\d+", re.DOTALL)
+_SAYS = re.compile(r"sep=(.?)$", re.IGNORECASE)
 _LONG = 60
 """Characters of a name that are shown."""
 _SEPARATORS = (",", ";", "\t", "|")
@@ -44,6 +45,11 @@ def misread(names: Sequence[str], options: Mapping[str, Any], known: Collection[
         "\0" in n or "\r" in n for n in names
     ):  # it is no text, or all of it is the header, which is told where names are looked at
         return None
+    if len(names) < 3 and (first := _SAYS.match(names[0])) is not None:
+        mark = first[1] or options.get("separator", ",")
+        shown = mark.replace("\t", r"\t")
+        what = f"the first line, 'sep={shown}', is for Excel, and not the header"
+        return what, f'say read: {{separator: "{shown}", skip_rows: 1}}'
     if len(names) == 1 and (separator := _between(names[0], options.get("separator", ","))) is not None:
         shown = separator.replace("\t", r"\t")
         what = f"the header is one column, {_shown(names[0])}, with '{shown}' in its name"

@@ -168,7 +168,11 @@ def _scanner(reader: Reader, schema: pl.Schema) -> Callable[[Sequence[tuple[int,
     def scan(chunk: Sequence[tuple[int, str]]) -> pl.LazyFrame:
         text = "".join(record for _, record in chunk).encode()
         if reader.format == "csv":
-            return pl.scan_csv(text, schema=schema, **reader.csv_options | {"has_header": False, "skip_rows": 0})
+            # Polars takes a first row with too few fields for all columns that there are, so another one stands ahead
+            ahead = reader.read.get("separator", ",").encode() * (len(schema) - 1)
+            options = reader.csv_options | {"has_header": False, "skip_rows": 0}
+            rows = pl.scan_csv(b"\n".join([ahead, text]) if ahead else text, schema=schema, **options)
+            return rows.slice(1) if ahead else rows
         return pl.scan_ndjson(io.BytesIO(text), schema=schema)
 
     return scan
