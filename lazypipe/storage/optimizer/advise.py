@@ -43,7 +43,7 @@ _ROWS_PER_SECOND = 50_000
 _FEWEST = 10_000
 _QUICK = 1.5
 """Seconds below which nothing is timed: bytes of a few rows tell what is likely, and rates how long it takes."""
-_COLUMN_SECONDS, _CELL_SECONDS = 4e-3, 0.75e-6
+_COLUMN_SECONDS, _CELL_SECONDS = 4e-3, 1e-6
 """What looking at a column takes then, and at each value of it, for which so many rows are taken."""
 _ASKED = 2
 """How many times longer a value takes that queries are tried on, too."""

@@ -140,8 +140,9 @@ def _likely(probe: pl.DataFrame, pairs: list[tuple[str, str]]) -> list[tuple[str
     if not pairs:
         return []
     names = list(dict.fromkeys(n for p in pairs for n in p))
-    # rows that are alike tell nothing more; of columns that are mostly null most are
-    rows = probe.select(pl.col(names).hash()).unique()
+    rows = probe.select(pl.col(names).hash())
+    if len(pairs) > _COLUMNS:  # rows that are alike tell nothing more: it pays to compare many columns on the others
+        rows = rows.unique()
     codes = {c.name: c for c in rows}
     first = {n: c.head(_GLANCED).to_list() for n, c in codes.items()}
     few = {n: len({*some}) for n, some in first.items()}
