@@ -19,7 +19,7 @@ from lazypipe.storage.optimizer.deciding.case import ORDERED, QUICK_FEWEST, Case
 from lazypipe.storage.optimizer.deciding.codecs import with_codec
 from lazypipe.storage.optimizer.deciding.columns import column_seconds, columns_layout, looked
 from lazypipe.storage.optimizer.deciding.little import LITTLE_LEVEL, has_little, little_layout
-from lazypipe.storage.optimizer.deciding.order import ordered_for_readers, packed
+from lazypipe.storage.optimizer.deciding.order import counted, ordered_for_readers, packed
 from lazypipe.storage.optimizer.deciding.partitions import with_partitions
 from lazypipe.storage.optimizer.deciding.sizes import with_sizes
 from lazypipe.storage.optimizer.deciding.writers import has_pyarrow, settle_writer
@@ -43,8 +43,10 @@ _ROWS_PER_SECOND = 50_000
 _FEWEST = 10_000
 _QUICK = 1.5
 """Seconds below which nothing is timed: bytes of a few rows tell what is likely, and rates how long it takes."""
-_COLUMN_SECONDS, _CELL_SECONDS = 4e-3, 1.5e-6
+_COLUMN_SECONDS, _CELL_SECONDS = 4e-3, 1e-6
 """What looking at a column takes then, and at each value of it, for which so many rows are taken."""
+_ASKED = 2
+"""How many times longer a value takes that queries are tried on, too."""
 _QUICK_MOST = 12_000
 """Rows that are looked at at most where there is little time."""
 _FEWEST_HELD = 1_000
@@ -127,7 +129,9 @@ def advise(
     quick = (budget is not None and budget < _QUICK) if timed is None else not timed
     bench = Bench(clock, budget, quick=quick)
     if budget is not None:
-        sample = min(sample, _quick_rows(data, budget) if quick else max(round(budget * _ROWS_PER_SECOND), _FEWEST))
+        sample = min(
+            sample, _quick_rows(data, budget, asked) if quick else max(round(budget * _ROWS_PER_SECOND), _FEWEST)
+        )
     packs = quick and not keep_order and GOALS[goal].least == "bytes" and not asked.queries
     taken = take_sample(
         data, max(sample, ORDERED) if packs and not isinstance(data, pl.DataFrame) else sample, storage_options
@@ -159,10 +163,11 @@ def _held(sample: Sample, partition_by: Sequence[str]) -> int:
     return max(round(sample.scale * sum(n * n for n in counts) / max(sum(counts), 1)), _FEWEST_HELD)
 
 
-def _quick_rows(data: pl.DataFrame | pl.LazyFrame | str, budget: float) -> int:
+def _quick_rows(data: pl.DataFrame | pl.LazyFrame | str, budget: float, asked: Workload) -> int:
     """Return the rows that can be looked at in so few seconds."""
     columns = 16 if isinstance(data, str) else max(len(data.collect_schema()), 1)
-    rows = (budget - columns * _COLUMN_SECONDS) / (columns * _CELL_SECONDS)
+    cell = _CELL_SECONDS * (_ASKED if asked.queries else 1)
+    rows = (budget - columns * _COLUMN_SECONDS) / (columns * cell)
     return min(max(round(rows), QUICK_FEWEST), _QUICK_MOST)
 
 
@@ -177,6 +182,8 @@ def _advice(case: Case) -> Advice:
         return _made(case, replace(DEFAULT, partition_by=case.keys), {}, {})
     if has_little(case):
         return _made(case, little_layout(case), {}, {})
+    if by := counted(case):
+        return _bare(case, replace(DEFAULT, sort_by=by), {})
     default, plain = bench.whole(case.frame, DEFAULT, "default")
     settle_writer(case, plain)
     least = _LITTLE * sum(plain.values())
@@ -185,7 +192,7 @@ def _advice(case: Case) -> Advice:
     how: dict[str, Any] = {}
     rows, base, held = case.frame, default, plain
     by = packed(case, default, plain)
-    if by and (case.is_likely or (bench.quick and not bench.fits(case.ordered, times=2))):
+    if by and bench.quick and not bench.fits(case.ordered, times=2):
         return _bare(case, replace(DEFAULT, sort_by=by), plain)
     if by:
         how = {"sort_by": by}

@@ -243,7 +243,7 @@ def _wide(frame: pl.DataFrame, forms: Mapping[str, Sequence[Form]]) -> tuple[pl.
                 parts[part] = f"c{len(then)}"
                 then[parts[part]] = expr
             ways.append((name, form, parts))
-    wide = frame.lazy().with_columns(**first).select(**then).collect()
+    wide = frame.lazy().with_columns(**first).select(**then).collect(optimizations=pl.QueryOptFlags.none())
     found = []
     nulls = wide.null_count().row(0, named=True)
     for name, one, parts in ways:

@@ -140,16 +140,23 @@ def _likely(probe: pl.DataFrame, pairs: list[tuple[str, str]]) -> list[tuple[str
     if not pairs:
         return []
     names = list(dict.fromkeys(n for p in pairs for n in p))
-    codes = {c.name: c for c in probe.select(pl.col(names).hash())}
-    counts = {by: codes[by].n_unique() for by, _ in pairs}
+    rows = probe.select(pl.col(names).hash())
+    if len(pairs) > _COLUMNS:  # rows that are alike tell nothing more: it pays to compare many columns on the others
+        rows = rows.unique()
+    codes = {c.name: c for c in rows}
     first = {n: c.head(_GLANCED).to_list() for n, c in codes.items()}
+    few = {n: len({*some}) for n, some in first.items()}
     most = 1.5 * _EXCEPTIONS * probe.height  # by chance there may be more than among all
+    mixed: dict[str, tuple[pl.Series, int]] = {}
 
     def is_likely(by: str, column: str) -> bool:
         # most pairs are told from a few rows
-        if len({*zip(first[by], first[column], strict=True)}) - len({*first[by]}) > most:
+        if len({*zip(first[by], first[column], strict=True)}) - few[by] > most:
             return False
-        return (codes[by] * _MIXED + codes[column]).n_unique() - counts[by] <= most
+        if by not in mixed:
+            mixed[by] = codes[by] * _MIXED, codes[by].n_unique()
+        one, values = mixed[by]
+        return (one + codes[column]).n_unique() - values <= most
 
     return [pair for pair in pairs if is_likely(*pair)]
 

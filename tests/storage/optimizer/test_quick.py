@@ -71,7 +71,7 @@ def test_what_is_advised_in_little_time_comes_back(goal: Any, writers: Any) -> N
 
 def test_little_time_finds_nearly_as_much_as_all_the_time_there_is() -> None:
     frame = make_orders(30_000, seed=3)
-    quick = advise(frame, goal="storage", budget=0.1, clock=still)
+    quick = advise(frame, goal="storage", budget=0.08, clock=still)
     slow = advise(frame, goal="storage", clock=still)
     default = bytes_of(write_bytes(frame, Layout()))
     quickly, slowly = (bytes_of(written(frame, a.layout)) for a in (quick, slow))

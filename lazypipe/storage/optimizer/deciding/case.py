@@ -70,7 +70,6 @@ class Case:
         self.rising: list[str] = []
         self.hard = True
         self.sparse = self._is_empty()
-        self.is_likely = False
         self.reasons: list[Reason] = []
         self.left: tuple[str, ...] = ()
 

@@ -14,13 +14,15 @@ from lazypipe.storage.optimizer.cost import Cost
 from lazypipe.storage.optimizer.deciding.case import OFTEN, ORDERED, QUICK_FEWEST, Case
 from lazypipe.storage.optimizer.deciding.columns import column_seconds
 from lazypipe.storage.optimizer.estimates import order_seconds
+from lazypipe.storage.optimizer.form import is_ticking
 from lazypipe.storage.optimizer.layout import Layout
 from lazypipe.storage.optimizer.options import base_layout
 from lazypipe.storage.optimizer.order import with_bounds
 from lazypipe.storage.optimizer.ordering import TRIED_LITTLE, likely_order, loose_key, packing_order, rising
 from lazypipe.storage.optimizer.prices import likely_seconds, packing_seconds
+from lazypipe.storage.optimizer.trial import Trial
 
-__all__ = ["ORDER_BYTES", "PRUNES", "likely", "ordered_for_readers", "orders", "packed", "packs"]
+__all__ = ["ORDER_BYTES", "PRUNES", "counted", "likely", "ordered_for_readers", "orders", "packed", "packs"]
 
 _ORDER_WORTH = 0.95
 _ORDER_LIKELY = 0.97
@@ -39,6 +41,8 @@ _ORDER_SHARE, _ORDER_SECONDS = 1 / 3, 300e-9
 """Which part of the time an order may be looked for in, and what that takes at each value."""
 _LARGEST = 32
 """Columns by which an order is looked for: those that take the most."""
+_OFTEN = 0.1
+"""Which part of the values of a column that is sorted are other ones, for rows to have an order that counts."""
 _MANY_KEYS = 1 / 4
 """Which part of the rows must have another key than the others: of few keys all are at hand anyway. (Grouping 6 M rows by 100,000 keys takes
 a third of the time where rows are in their order, joining 0.6; by 1,000 keys just as long, and sorting them longer.)"""
@@ -46,16 +50,7 @@ a third of the time where rows are in their order, joining 0.6; by 1,000 keys ju
 
 def packed(case: Case, default: Cost, plain: Mapping[str, int]) -> tuple[str, ...]:
     """Return the columns by which rows are sorted to make files smaller, where nobody filters them."""
-    if not packs(case):
-        return ()
-    search = packing_seconds(min(case.frame.width, _LARGEST), _orderable(case))
-    time = case.bench.spend.left
-    if time is not None and case.bench.quick and search + 4 * case.bench.price(case.ordered, case.writers[-1]) > time:
-        # there is no time to try an order: one is taken that hardly needs it, unless rows have one
-        has_order = any(case.frame[n].is_sorted() for n in case.rising)
-        takes = not has_order and case.bench.spend.takes(likely_seconds(case.frame.width))
-        return likely(case) if takes else ()
-    if not case.bench.spend.takes(search):
+    if not packs(case) or not _is_triable(case) or not case.bench.spend.takes(_search_seconds(case)):
         return ()
     large = sorted(plain, key=lambda n: -plain[n])[:_LARGEST]
     keys = (TRIED_LITTLE,) if case.bench.quick else ()
@@ -79,6 +74,32 @@ def packed(case: Case, default: Cost, plain: Mapping[str, int]) -> tuple[str, ..
     return by
 
 
+def counted(case: Case) -> tuple[str, ...]:
+    """Return the columns of an order that counting alone speaks for, where there is no time to write rows in one; none if they have one.
+
+    That is known before anything is written, and where an order is found nothing need be.
+    """
+    if not packs(case) or _is_triable(case) or _are_sorted(case):
+        return ()
+    order = likely(case) if case.bench.spend.takes(likely_seconds(case.frame.width)) else ()
+    if order:
+        case.bench.trials.append(Trial(None, "default", Cost()))
+    return order
+
+
+def _search_seconds(case: Case) -> float:
+    """Return what it takes to look for an order that packs."""
+    return packing_seconds(min(case.frame.width, _LARGEST), _orderable(case))
+
+
+def _is_triable(case: Case) -> bool:
+    """Whether there is time to look for an order that packs, and to write rows in it."""
+    left = case.bench.spend.left
+    if left is None or not case.bench.quick:
+        return True
+    return _search_seconds(case) + 4 * case.bench.price(case.ordered, case.writers[-1]) <= left
+
+
 def packs(case: Case) -> bool:
     """Whether an order is looked for that makes files smaller."""
     return case.limits.least == "bytes" and not case.filtered and not case.keep_order and not case.sparse
@@ -90,8 +111,13 @@ def likely(case: Case) -> tuple[str, ...]:
     if not order or left > _LIKELY_LEFT:
         return ()
     case.note(None, f"ordered by {', '.join(order)}", f"values that follow each other leave {left:.0%} of the bits")
-    case.is_likely = True
     return order
+
+
+def _are_sorted(case: Case) -> bool:
+    """Whether rows stand in the order of a column that hardly ever has the same value twice in a row."""
+    ticking = (case.frame[n] for n, t in case.frame.schema.items() if is_ticking(t))
+    return any(c.is_sorted() and c.n_unique() > _OFTEN * c.len() for c in ticking)
 
 
 def _orderable(case: Case) -> int:
