@@ -81,8 +81,8 @@ def check_frame(
     used = {n for c in checks for n in c.columns}
     names = [n for n in schema if n in used] or schema.names()[:1]
     narrow = pl.Schema({n: schema[n] for n in names})
-    tap = Tap(checks, narrow, run="", spill=Path(), lookup=lookup, split=False)
-    tap.attach(frame.select(names)).select(pl.len()).collect(engine="streaming")
+    tap = Tap(checks, narrow, run="", spill=Path(), split=False)
+    tap.attach(frame.select(names), lookup).select(pl.len()).collect(engine="streaming")
     settle(tap, checks, lambda: mended(frame, checks))
     for check in checks:
         if check.measure is not None:
@@ -99,8 +99,8 @@ def split_frame(
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as spill:
         while True:
             marked, look = mark_repeats(checks, known, lookup)
-            tap = Tap(marked, schema, run=run, spill=Path(spill), lookup=look, hold=True)
-            good = tap.attach(frame).collect(engine="streaming")
+            tap = Tap(marked, schema, run=run, spill=Path(spill), hold=True)
+            good = tap.attach(frame, look).collect(engine="streaming")
             found = settle(tap, marked, lambda: mended(frame, checks))
             if not (found and tap.removes):
                 break

@@ -72,10 +72,9 @@ class Tap:
         The columns that flow through; a ``_lazypipe_file`` column beyond them is taken off, and kept for quarantined rows.
     spill
         Folder for quarantined rows beyond a budget; made when it is needed.
-    lookup
-        Gives the rows of other frames that rows are looked up in.
     notify
-        Called with the number of rows of each batch.
+        Called with the number of rows of each batch. Polars holds the tap as long as a plan with it: what this reaches must hold no such plan, or
+        neither is ever freed.
     split
         Whether rows are taken out; otherwise all go on, and are only counted.
     hold
@@ -100,7 +99,6 @@ class Tap:
         *,
         run: str,
         spill: Path,
-        lookup: Lookup = nowhere,
         notify: Callable[[int], None] = lambda _: None,
         split: bool = True,
         hold: bool = False,
@@ -114,7 +112,6 @@ class Tap:
         self._schema = schema
         self._run = run
         self._spill = spill
-        self._lookup = lookup
         self._notify = notify
         reads = {c.id: c.columns for c in self._checks}  # asked of expressions: not once more with every batch
         self._shown = {i: [*key] or [n for n in schema if n in names] for i, names in reads.items()}
@@ -161,9 +158,9 @@ class Tap:
         """Rows that have flowed through so far."""
         return self._flowed
 
-    def attach(self, frame: pl.LazyFrame) -> pl.LazyFrame:
-        """Return the frame with the tap in it: its rows are those that go on."""
-        self._marked = mark(frame, self._checks, self._lookup)
+    def attach(self, frame: pl.LazyFrame, lookup: Lookup = nowhere) -> pl.LazyFrame:
+        """Return the frame with the tap in it: its rows are those that go on. ``lookup`` gives the rows of other frames that rows are looked up in."""
+        self._marked = mark(frame, self._checks, lookup)
         masks = [self._marked.masks[c.id] for c in self._removing if c.id in self._marked.masks]
         keys = [n for c in self._removing if c.keys for n in sorted(c.columns)]
         return tap(self._marked.frame, self._flow, schema=self._schema, deciding=list(dict.fromkeys([*masks, *keys])))
@@ -355,6 +352,10 @@ class Tap:
             yield self._with_reasons(pl.read_ipc_stream(path))
         if self._bad:
             yield self._with_reasons(_unpacked(self._bad))
+
+    def forget(self) -> None:
+        """Let go of the quarantined rows: they are where they go, and who holds the tap may do so until garbage is collected."""
+        self._spilled, self._bad, self._bad_bytes = [], [], 0
 
     def count_keys(self, check: Check, failed: int) -> None:
         """Take the exact count of rows whose key repeats."""

@@ -368,12 +368,11 @@ class _Replay:
             node.schema,
             run=self.run,
             spill=spill,
-            lookup=lookup,
             key=self.plan.key(node.name),
             masked=self.plan.masked(node.name),
             raw=aside,
         )
-        good = tap.attach(rows).collect(engine="streaming")
+        good = tap.attach(rows, lookup).collect(engine="streaming")
         together = good.lazy()
         if self.target.mode != "append":
             together = pl.concat([there.select(node.schema.names()), together])

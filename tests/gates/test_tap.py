@@ -108,6 +108,9 @@ def test_the_file_goes_to_quarantine_and_not_on(run: Run, tmp_path: Path) -> Non
     assert run(tap, frame).rows() == [(1, 1)]
     (bad,) = pl.collect_all(tap.quarantined())
     assert bad.rows() == [(2, -1, ["positive_quarantine"], "r", "b")]
+    tap.forget()
+    assert list(tap.quarantined()) == []
+    assert tap.report("n").quarantined == 1
 
 
 def test_rows_of_a_quarantine_can_be_quarantined_again(run: Run, tmp_path: Path) -> None:

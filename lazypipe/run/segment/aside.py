@@ -250,6 +250,7 @@ class Quarantine:
             self._change(tap, before)
         else:
             self._replace(tap, good, before)
+        tap.forget()
 
     def clear(self) -> None:
         """Have nothing be aside any more, where a gate is gone from the definition and all of its rows were made anew."""

@@ -24,7 +24,7 @@ from lazypipe.run.segment.groups import by_time, fitted, rows_of
 from lazypipe.spec import taps
 from lazypipe.spec.scope import Table
 from lazypipe.storage.datasets.log import DataFile
-from lazypipe.storage.datasets.tiers import LEAST
+from lazypipe.storage.datasets.tiers import FAN, LEAST
 from lazypipe.storage.datasets.units import UNIT, untagged
 from lazypipe.storage.sink import FEW, FEW_BYTES, are_few
 from lazypipe.windows.clock import Clock
@@ -300,7 +300,11 @@ class Grouping:
         files = self.files if places is None else self.beside.may_hold(self.files, self.within, places)
         self.is_little = self.is_little and (are_few(files) if places is None else self._is_read_at_once(files, places))
         rows = taps.label(self.beside.scan(files, self.within, self.work.live), FIGURES)
-        return rows if places is None else rows_of(rows, places, few=sum(f.rows for f in files) <= LEAST)
+        if places is None:
+            return rows
+        # where a good part is touched, little lies beyond: to look for that takes longer than to compare it
+        few = max(LEAST, min(FEW, 2 * FAN * places.height))
+        return rows_of(rows, places, few=sum(f.rows for f in files) <= few)
 
     def _is_read_at_once(self, files: Sequence[DataFile], places: pl.DataFrame) -> bool:
         """Whether the figures of some groups are read from files in no time, and become few rows."""

@@ -215,9 +215,9 @@ class Groups:
         before = Tally(rows=report["rows"], good=report["good"])
         before.evaluated.update({i: c["evaluated"] for i, c in told.items()})
         before.failed.update({i: c["failed"] for i, c in told.items()})
-        tap = Tap([c for c in checks if c.measure is None], schema, run="", spill=Path(), lookup=lookup, split=False)
+        tap = Tap([c for c in checks if c.measure is None], schema, run="", spill=Path(), split=False)
         rows = rows_with(self.dataset, self.commit, self.rewrite.replaced, self.keys.lazy(), self.names)
-        tap.attach(rows).select(pl.len()).collect(engine="streaming")
+        tap.attach(rows, lookup).select(pl.len()).collect(engine="streaming")
         gone = Tally()
         for tally in tap.tallies.values():
             gone.rows -= tally.rows

@@ -7,7 +7,7 @@ engine's own threads, so none of them may start a streaming query (docs/decision
 from __future__ import annotations
 
 from collections import Counter as Counted
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
 from typing import Any
@@ -209,7 +209,6 @@ class Query:
             pl.Schema({**node.schema, **dict.fromkeys(extra, pl.UInt64())}),
             run=self.run.id,
             spill=self.run.folder / "quarantine",
-            lookup=lookup,
             notify=self.notify,
             # rows that are held back come out of their unit's file
             hold=self.holds and name == self.segment.node and not told,
@@ -220,7 +219,7 @@ class Query:
             hashing=hashing,
         )
         self.taps[name] = gate
-        return gate.attach(frame)
+        return gate.attach(frame, lookup)
 
     def _of_units(self, name: str, units: Units) -> pl.LazyFrame:
         """Return the rows of an output that this run reads, with their units."""
@@ -476,11 +475,12 @@ class Query:
             self._wholes[name] = Whole(self.closing(name), self.plan.nodes[name], closed.expectation)
         return self._wholes[name]
 
-    def notify(self, _: int) -> None:
-        """Tell of progress."""
-        self.run.observer(
-            self.segment.name, self.number, len(self.plan.segments), sum(t.rows for t in self.taps.values())
-        )
+    @cached_property
+    def notify(self) -> Callable[[int], None]:
+        """What tells of progress; a plan holds it through its taps, and it holds no plan."""
+        observer, name, number, many = self.run.observer, self.segment.name, self.number, len(self.plan.segments)
+        taps = self.taps
+        return lambda _: observer(name, number, many, sum(t.rows for t in taps.values()))
 
     def table(self, name: str) -> Table:
         """Return a node's rows as this run computes them, as an input of a stage."""
