@@ -562,5 +562,5 @@ def _list_remote(pattern: str, options: Mapping[str, Any] | None, endings: tuple
     found = {n.removeprefix(path): d for n, d in sorted(fs.find(path, detail=True).items())}
     kept = [d for n, d in found.items() if n.lower().endswith(endings or ("",)) and not _HIDDEN.search(n)]
     if not kept:
-        raise _no_data(pattern, endings, below)
+        raise _no_data(pattern, endings, found)
     return [info(d) for d in kept]
