@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+import time
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
@@ -23,6 +24,8 @@ from lazypipe.storage import uri as uris
 from lazypipe.storage.local_files import Names, below, is_glob, matching
 
 if TYPE_CHECKING:
+    from email.message import Message
+
     from fsspec import AbstractFileSystem
 
 __all__ = [
@@ -481,18 +484,47 @@ def _head(uri: str, options: Mapping[str, Any] = NOTHING) -> FileInfo:
     if not uri.startswith("http"):
         return FileInfo(uri, None)
     from urllib.error import HTTPError
-    from urllib.request import Request, urlopen
 
     sent = {**options.get("client_kwargs", {}).get("headers", {}), **options.get("headers", {})}
-    request = Request(uri, method="HEAD", headers=sent)  # noqa: S310  # http and https only, see the caller
     try:
-        with urlopen(request, timeout=30) as answer:  # noqa: S310
-            size = answer.headers.get("Content-Length")
-            stamp = answer.headers.get("ETag") or answer.headers.get("Last-Modified")
+        told = _answer(uri, "HEAD", sent)
     except HTTPError as error:
-        error.close()
-        raise
-    return FileInfo(uri, int(size) if size else None, stamp)
+        if error.code not in _NO_HEAD:
+            raise
+        # not every server lets one ask, and not every address that is signed may be used for it
+        told = _answer(uri, "GET", {**sent, "Range": "bytes=0-0"})
+    _, part, size = (told.get("Content-Range") or "").rpartition("/")
+    size = size if part else told.get("Content-Length") or ""
+    return FileInfo(uri, int(size) if size.isdecimal() else None, told.get("ETag") or told.get("Last-Modified"))
+
+
+def _answer(uri: str, method: str, sent: Mapping[str, str]) -> Message:
+    """Return the headers of what a server answers; what may be otherwise in a moment is tried again."""
+    from http.client import HTTPException
+    from urllib.error import HTTPError
+    from urllib.request import Request, urlopen
+
+    request = Request(uri, method=method, headers=dict(sent))  # noqa: S310  # http and https only, see the caller
+    pauses = iter(_PAUSES)
+    while True:
+        try:
+            with urlopen(request, timeout=30) as answer:  # noqa: S310
+                headers: Message = answer.headers
+                return headers
+        except HTTPError as error:
+            error.close()
+            if error.code not in _BUSY or (pause := next(pauses, None)) is None:
+                raise
+        except (OSError, HTTPException):
+            if (pause := next(pauses, None)) is None:
+                raise
+        time.sleep(pause)
+
+
+_PAUSES = (0.2, 1.0)
+"""Seconds ahead of the second try, and of the third."""
+_BUSY = (429, 500, 502, 503, 504)
+_NO_HEAD = (403, 405, 501)
 
 
 def _refuse_missing_bucket(fs: AbstractFileSystem, path: str, pattern: str) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import polars as pl
 import pytest
@@ -171,6 +173,68 @@ def test_a_server_that_was_away_is_connected_to_again(
     with serving(protocol, tmp_path, int(uri.rpartition(":")[2])):
         assert definition.compile().run().status == "done"
         assert lp.scan(f"{uri}/days", storage_options=OPTIONS).collect()["v"].to_list() == [12]
+
+
+class Web(BaseHTTPRequestHandler):
+    """A server that answers nothing but GET, and where ``refused`` says so, that not at once."""
+
+    rows: ClassVar[bytes] = b"id,v\n1,2\n3,4\n"
+    refused: ClassVar[list[int]] = []
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+    def do_HEAD(self) -> None:
+        self.send_error(405)
+
+    def do_GET(self) -> None:
+        if self.refused:
+            self.send_error(self.refused.pop())
+            return
+        first, _, last = (self.headers["Range"] or "bytes=0-").removeprefix("bytes=").partition("-")
+        part = self.rows[int(first) : int(last or len(self.rows)) + 1]
+        self.send_response(206 if self.headers["Range"] else 200)
+        self.send_header("Content-Range", f"bytes {first}-{int(first) + len(part) - 1}/{len(self.rows)}")
+        self.send_header("Content-Length", str(len(part)))
+        self.send_header("etag", f'"{hash(self.rows)}"')
+        self.end_headers()
+        self.wfile.write(part)
+
+
+@pytest.fixture
+def web(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.setenv(name, "127.0.0.1")
+    with ThreadingHTTPServer(("127.0.0.1", 0), Web) as made:
+        threading.Thread(target=made.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{made.server_address[1]}/a.csv?signed=for-get-alone"
+        made.shutdown()
+
+
+@pytest.mark.parametrize("cache", ["", "simplecache::"])
+def test_what_the_web_only_lets_one_fetch_is_followed(
+    cache: str, web: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = f"""version: 1
+name: p
+sources: {{a: {{uri: "{cache}{web}", format: csv}}}}
+outputs: {{a: {{to: out}}}}
+"""
+    pipeline = lp.Pipeline.from_yaml(text, base=str(tmp_path))
+    monkeypatch.setattr(Web, "refused", [503, 429])
+    assert pipeline.compile().run().status == "done"
+    assert not Web.refused
+    assert pipeline.compile().run().status == "unchanged"
+    monkeypatch.setattr(Web, "rows", b"id,v\n5,6\n")
+    assert pipeline.compile().run().status == "done"
+    assert lp.scan(f"{tmp_path}/out").collect().rows() == [(5, 6)]
+    monkeypatch.setattr(Web, "refused", [404])
+    with pytest.raises(LazypipeError, match="404"):
+        pipeline.compile().run().raise_for_status()
+    monkeypatch.setattr(Web, "refused", [503] * 9)
+    with pytest.raises(LazypipeError, match="503") as raised:
+        pipeline.compile().run().raise_for_status()
+    assert is_transient(raised.value)
 
 
 def test_a_pipelines_ledger_takes_no_other_options(tmp_path: Path) -> None:
