@@ -118,6 +118,8 @@ def input_of(
             for f in snapshot.files
         ],
         "version": snapshot.version,
+        # a Delta table counts its own versions
+        **({} if snapshot.table is None else {"commit": snapshot.table.tells}),
         "read": {"files": len(named), "bytes": size, **some},
     }
 

@@ -75,6 +75,12 @@ def _before(part: Mapping[str, Any]) -> int | None:
     return part.get("of", part["version"] - 1) or None
 
 
+def _commit(about: Mapping[str, Any]) -> int:
+    """Return which commit an input is: of a dataset that was read as a Delta table, the one that the table told of."""
+    told = about.get("commit")
+    return int(about["version"] if told is None else told)
+
+
 def _plain(uri: str) -> str:
     return uris.local_path(uri) if uris.is_local(uri) else uri
 
@@ -233,7 +239,7 @@ class _Graph:
             if about is None:  # the run ended before it was listed
                 continue
             if about["version"] is not None:
-                parents.append(self._known(_plain(about["uri"][0]), about["version"]))
+                parents.append(self._known(_plain(about["uri"][0]), _commit(about)))
                 continue
             raw = []
             for file in about["files"]:
@@ -391,7 +397,7 @@ class _Search:
         if about is None:  # the run ended before it was listed
             return False
         if about["version"] is not None:
-            return self._in(_plain(about["uri"][0]), about["version"])
+            return self._in(_plain(about["uri"][0]), _commit(about))
         if entry.kind == "start" and not about["files"]:
             return any(fnmatch(name, _plain(pattern)) for pattern in about["uri"] for name in self.names)
         return any(_is_one(f, self.names, self.hashes) or self._in(_plain(f["uri"]), None) for f in about["files"])

@@ -149,3 +149,34 @@ def test_times_of_versions_have_the_tags_of_what_dates_them(tmp_path: Path) -> N
     plan = reader.output("held", "one").output("feed", "two").build().compile()
     tags = {"born": ("pii",), "mail": ("contact",), "valid_from": ("pii",), "valid_to": ("pii",)}
     assert plan.tags("held") == plan.tags("feed") == tags
+
+
+def test_what_reads_a_dataset_as_a_delta_table_comes_from_its_files(tmp_path: Path) -> None:
+    """A Delta table counts its own versions, from 0: the first tells of the first commit."""
+    columns = {"v": {"tags": ["pii"]}}
+    shop = lp.pipeline("shop", base=str(tmp_path)).source("o", "o-*.csv", columns=columns).stage("s", "o")
+    shop = shop.output("s", "s", format="delta", mode="append", key=["id"], changes=True)
+    names = {"held": "s", "feed": "s__changes"}
+    reader = lp.pipeline("reader", base=str(tmp_path))
+    for name, uri in names.items():
+        reader = reader.source(name, uri, format="delta").output(f"{name}_copy", f"{name}_copy", from_=name)
+    for number in (1, 2):
+        write(tmp_path, number, f"{number},10,2024-01-01T10:00:00")
+        for pipe in (shop.build(), reader.build()):
+            pipe.compile().run().raise_for_status()
+    ledger = lp.ledger(shop.build())
+    for name in names:
+        report = lp.audit_report(ledger, f"{name}_copy").to_dict()
+        assert {Path(f["uri"]).name for f in report["sources"]} == {"o-1.csv", "o-2.csv"}
+        assert report["exceptions"]["unknown_versions"] == []
+        first = lp.audit_report(ledger, f"{name}_copy", 1).to_dict()
+        assert {Path(f["uri"]).name for f in first["sources"]} == {"o-1.csv"}
+        found = {
+            (h.output, h.version) for h in ledger.containing(str(tmp_path / "o-2.csv")) if h.output.startswith(name)
+        }
+        assert found == {(f"{name}_copy", 2)}
+        assert reader.build().compile().tags(name) == {"v": ("pii",)}
+    # a copy has no commits, and its tags are for whoever reads it to give
+    shutil.copytree(tmp_path / "s", tmp_path / "copied")
+    copied = lp.pipeline("p", base=str(tmp_path)).source("c", "copied", format="delta").output("c", "out")
+    assert copied.build().compile().tags("c") == {}

@@ -14,7 +14,7 @@ from lazypipe.compile.sources.contract import Contract, read_contract, resolve
 from lazypipe.compile.sources.intake import read_intake
 from lazypipe.compile.sources.source import BoundSource, Recalled, Snapshot
 from lazypipe.compile.sources.watermark import read_watermark, time_checks
-from lazypipe.errors import LazypipeError, SourceError, closest, nearest
+from lazypipe.errors import LazypipeError, SourceError, StorageError, closest, nearest
 from lazypipe.spec.endings import format_of
 from lazypipe.spec.model import Fault, Path, Source
 from lazypipe.spec.types import dtype_name
@@ -162,7 +162,7 @@ def _bind(
         raise
     if rule is not None and rule.commit and snapshot.commit is not None:
         _refuse_silent(snapshot.commit, (*at, "watermark", "commit"))
-    tags = _tags(source, snapshot.commit, bound.schema)
+    tags = _tags(source, snapshot.commit or _told(snapshot, options), bound.schema)
     return replace(
         bound, tags=tags, compiled=snapshot, names=there, watermark=rule, on_bad_time=time_checks(source, rule)
     )
@@ -336,6 +336,19 @@ def _tags(source: Source, commit: Commit | None, schema: pl.Schema) -> dict[str,
     given = {c: tuple(about.get("tags", ())) for c, about in source.columns.items()}
     found = {c: tuple(dict.fromkeys([*given.get(c, ()), *carried.get(c, ())])) for c in schema}
     return {c: tags for c, tags in found.items() if tags}
+
+
+def _told(snapshot: Snapshot, options: Mapping[str, Any]) -> Commit | None:
+    """Return the commit that a Delta table tells of, if it is a dataset of lazypipe: what is known of columns stands there."""
+    table = snapshot.table
+    if table is None or table.tells is None:
+        return None
+    from lazypipe.storage.datasets.dataset import Dataset
+
+    try:
+        return Dataset(table.uri, options).log.read(table.tells)
+    except StorageError:
+        return None  # the table was copied, or the commit vacuumed
 
 
 def expand_source(

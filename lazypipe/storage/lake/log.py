@@ -19,10 +19,13 @@ from lazypipe.errors import StorageError, first_line
 from lazypipe.storage import uri as uris
 from lazypipe.storage.numbered import NumberedFiles, written_at
 
-__all__ = ["FOLDER", "Action", "DeltaLog", "Table"]
+__all__ = ["APP", "FOLDER", "Action", "DeltaLog", "Table"]
 
 FOLDER = "_delta_log"
 """Where the log of a table stands, in its own folder."""
+
+APP = "lazypipe"
+"""Who counts the commits of a dataset in the log that tells them as a Delta table."""
 
 Action = Mapping[str, Any]
 """What one line of a log holds: a mapping with one key, the kind of action."""

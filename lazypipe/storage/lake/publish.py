@@ -19,7 +19,7 @@ from lazypipe.errors import StorageError, first_line
 from lazypipe.storage import hive
 from lazypipe.storage import uri as uris
 from lazypipe.storage.datasets.log import DELTA, REWRITE, Commit, CommitLog, DataFile
-from lazypipe.storage.lake.log import Action, DeltaLog, Table
+from lazypipe.storage.lake.log import APP, Action, DeltaLog, Table
 from lazypipe.storage.lake.stats import of_file
 from lazypipe.storage.lake.types import is_naive, schema_string
 from lazypipe.version import VERSION
@@ -29,7 +29,6 @@ __all__ = ["actions", "catch_up", "forget", "partition_values", "refuse_taken"]
 _EVERY = 10
 """A version of so many has a checkpoint."""
 
-_APP = "lazypipe"
 _CHANGES = frozenset({"add", "remove", "metaData", "protocol"})
 """Actions that make another table of it."""
 
@@ -107,7 +106,7 @@ def _told(uri: str, table: DeltaLog, last: int) -> int:
             _refuse(uri, f"version {number} of the Delta table here was written by somebody else")
         number -= 1
     # only checkpoints are left of what was before
-    told = table.table(last).transactions.get(_APP)
+    told = table.table(last).transactions.get(APP)
     if told is None:
         _refuse(uri, "the Delta table here was written by somebody else")
     return told
@@ -116,7 +115,7 @@ def _told(uri: str, table: DeltaLog, last: int) -> int:
 def _own(found: Iterable[Action]) -> int | None:
     """Return the dataset's version that a version of the table tells of, None if it is not ours."""
     told = (action["txn"] for action in found if "txn" in action)
-    return next((int(t["version"]) for t in told if t["appId"] == _APP), None)
+    return next((int(t["version"]) for t in told if t["appId"] == APP), None)
 
 
 def _held(log: CommitLog, version: int, latest: Commit) -> Commit:
@@ -142,7 +141,7 @@ def actions(
         "lazypipe": {"version": version, "run": commit.run},
     }
     # which version it is stands where checkpoints keep it
-    found: list[Action] = [{"commitInfo": info}, {"txn": {"appId": _APP, "version": version, "lastUpdated": moment}}]
+    found: list[Action] = [{"commitInfo": info}, {"txn": {"appId": APP, "version": version, "lastUpdated": moment}}]
     changes = commit.mode != REWRITE
     naive = "timestampNtz" in table.features or is_naive(commit.schema)
     protocol = _WITH_NAIVE if naive else _PLAIN

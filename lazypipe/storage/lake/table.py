@@ -17,7 +17,7 @@ from lazypipe.spec.model import NOTHING
 from lazypipe.storage import hive
 from lazypipe.storage import uri as uris
 from lazypipe.storage.files import FileInfo
-from lazypipe.storage.lake.log import FOLDER, DeltaLog, Table
+from lazypipe.storage.lake.log import APP, FOLDER, DeltaLog, Table
 from lazypipe.storage.lake.types import to_polars
 from lazypipe.storage.scan import FILE_COLUMN
 from lazypipe.storage.widen import widened
@@ -53,7 +53,8 @@ _Values = tuple[Any, ...]
 class LakeTable:
     """One version of a Delta table: its columns, its files, and what its log says of each.
 
-    ``keys`` are the values of the partition columns by the URI of a file, ``rows`` how many it has, where the log says that.
+    ``keys`` are the values of the partition columns by the URI of a file, ``rows`` how many it has, where the log says that. ``tells`` is the commit
+    of a dataset of lazypipe that it tells of, None of tables that others write.
     """
 
     uri: str
@@ -63,6 +64,7 @@ class LakeTable:
     files: tuple[FileInfo, ...] = field(default=(), repr=False)
     keys: Mapping[str, _Values] = field(default=NOTHING, repr=False)
     rows: Mapping[str, int] = field(default=NOTHING, repr=False)
+    tells: int | None = None
 
     @property
     def inside(self) -> pl.Schema:
@@ -228,7 +230,7 @@ def read_table(uri: str, storage_options: Mapping[str, Any] | None = None, versi
         for where, (at, add) in sorted(made.items(), key=lambda item: (item[1][0], item[0]))
     )
     keys = {where: _keys(where, by, schema, add) for where, (_, add) in made.items()} if by else NOTHING
-    return LakeTable(root, table.version, schema, by, files, keys, _rows(made))
+    return LakeTable(root, table.version, schema, by, files, keys, _rows(made), table.transactions.get(APP))
 
 
 def _is_said(value: Any) -> bool:
