@@ -411,6 +411,7 @@ def test_corrected_files_of_a_table_whose_rows_follow_its_files(tmp_path: Path) 
     world = Kept(tmp_path, "replace")
     world.deliver(id=[1, 2], x=[1, 2])
     world.deliver(id=[3], x=[3])
+    world.run().raise_for_status()
     world.deliver(id=[4], x=[4])
     world.run().raise_for_status()
     # one file is corrected and one is gone before the next run
