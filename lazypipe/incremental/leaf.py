@@ -33,6 +33,9 @@ class Leaf:
     which are no longer in ``snapshot``, or units of a dataset whose rows know theirs. ``rejudged`` are files that are as they
     were, and whose rows came under a different watermark, because of others; ``reached`` those with rows that rows of another source reach
     which came or went. ``tails`` are those that begin as they did, and where the parts begin that are read of them. ``outside`` are files that are not taken because they were not ``written`` when they had to be.
+
+    Of a dataset whose rows know their units, ``keeps_gone`` says that rows of units that are gone stay; not of those that were ``replaced`` by other units
+    of the same files.
     """
 
     name: str
@@ -42,6 +45,7 @@ class Leaf:
     changes: Changes | None
     tagged: bool = False
     keeps_gone: bool = False
+    replaced: frozenset[int] = frozenset()
     left: frozenset[str | int] = frozenset()
     rejudged: frozenset[str] = frozenset()
     reached: frozenset[str] = frozenset()

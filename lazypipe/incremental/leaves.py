@@ -25,6 +25,8 @@ from lazypipe.incremental.terms import Terms, table_of
 from lazypipe.incremental.unreadable import rows_in
 from lazypipe.plan.fingerprint import digest
 from lazypipe.spec.model import NOTHING
+from lazypipe.storage.datasets.dataset import Dataset
+from lazypipe.storage.datasets.log import Commit
 from lazypipe.storage.files import FileInfo
 from lazypipe.storage.parquet.row_groups import begun
 
@@ -110,7 +112,7 @@ class Leaves:
         )
         if parquet:
             hashes.modified.update(found.modified)
-        changes = allowed(found, on_removed=intake.on_removed, on_modified=intake.on_modified, source=source.name)
+        changes = self._allowed(found, snapshot, source, intake)
         # growth must be known for what it is: rows that were added must not come again, and what is modified may be ignored or refused
         must_know = source.is_text and (self.added or intake.on_modified != "reprocess")
 
@@ -151,7 +153,7 @@ class Leaves:
         if found.nothing and dict(before.at) != at:
             found = replace(found, position=(before.at, at))
         intake = self._intake(source)
-        changes = allowed(found, on_removed=intake.on_removed, on_modified=intake.on_modified, source=name)
+        changes = self._allowed(found, snapshot, source, intake)
         return Leaf(
             name,
             snapshot,
@@ -160,8 +162,44 @@ class Leaves:
             changes,
             tagged=commit.tagged,
             keeps_gone=intake.on_removed == "ignore",
+            replaced=self._replaced(name, commit, source, intake),
             left=left,
         )
+
+    def _replaced(self, name: str, commit: Commit, source: BoundSource | None, intake: Intake) -> frozenset[int]:
+        """Return the units that are gone from a table whose rows know theirs, where their files have others there, as far as it tells."""
+        before = self.before
+        if source is None or before is None or self.added or not commit.tagged or intake.on_removed != "ignore":
+            return frozenset()
+        known = before.known(name)
+        if known <= commit.units:
+            return frozenset()
+        from lazypipe.incremental.remade import Origins, Remade
+
+        table = Dataset(source.patterns[0], source.reader.storage_options)
+        # tables that another definition reads are not known by their names here
+        made = Remade.of(before, name, table, commit, commit.units.difference(known), Origins(lambda _: None))
+        return frozenset(unit for unit, file in made.gone.items() if file not in made.lost)
+
+    def _allowed(self, found: Changes, snapshot: Snapshot, source: BoundSource | None, intake: Intake) -> Changes:
+        """Return changes as what the source says of files that went or changed lets them be; those of a table that it has replaced did not go."""
+        name = "" if source is None else source.name
+        is_table = snapshot.table is not None or (snapshot.commit is not None and not snapshot.commit.tagged)
+        if not is_table or not found.removed or intake.on_removed == "delete" or self.added:
+            return allowed(found, on_removed=intake.on_removed, on_modified=intake.on_modified, source=name)
+        from lazypipe.incremental.successors import replaced
+
+        assert source is not None
+        assert found.before is not None
+        others = replaced(found.before, snapshot, source.patterns[0], source.reader.storage_options, self.plan.redact)
+        if others is None and found.added and intake.on_removed == "ignore":
+            gone = found.removed[0].uri
+            what = f"source {name!r}: files that were read are gone, and the log of the table no longer says whether their rows are in others now"
+            raise SourceError(what, uri=gone, fix="run once in full (--full), or say on_removed: delete")
+        kept = tuple(f for f in found.removed if f.uri in (others or ()))
+        rest = replace(found, removed=tuple(f for f in found.removed if f not in kept))
+        changes = allowed(rest, on_removed=intake.on_removed, on_modified=intake.on_modified, source=name)
+        return replace(changes, removed=(*changes.removed, *kept))
 
     def _beyond(self, name: str, snapshot: Snapshot) -> frozenset[int]:
         """Return the units of a dataset that lie beyond the range of a run, and were not read."""

@@ -58,7 +58,7 @@ class Numbering:
                 there = leaf.snapshot.commit.units.difference(leaf.left)
                 if leaf.keeps_gone and not anew:
                     assert self.before is not None
-                    there = there.union(self.before.known(leaf.name))
+                    there = there.union(self.before.known(leaf.name).difference(leaf.replaced))
                 found[leaf.name] = self._tagged(leaf.name, there, found, keep=keep)
                 continue
             known = self._known(leaf, leaf.found if anew else leaf.changes, {} if anew else leaf.tails) if keep else {}

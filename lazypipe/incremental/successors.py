@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from lazypipe.compile.sources.source import Snapshot
 from lazypipe.errors import StorageError
 from lazypipe.incremental.before import Before
+from lazypipe.incremental.feed import mode_of
 from lazypipe.incremental.parts import Listed
-from lazypipe.incremental.state import ConsumedFile
+from lazypipe.incremental.state import Consumed, ConsumedFile
 from lazypipe.storage import uri as uris
 from lazypipe.storage.datasets.dataset import Dataset
 from lazypipe.storage.datasets.log import REWRITE, Commit
@@ -25,7 +26,7 @@ from lazypipe.storage.uri import Redactor
 if TYPE_CHECKING:
     from lazypipe.storage.lake.table import LakeTable
 
-__all__ = ["Older", "Rewritten", "rewritten", "succeeded"]
+__all__ = ["Older", "Rewritten", "replaced", "rewritten", "succeeded"]
 
 
 class Older(NamedTuple):
@@ -150,6 +151,39 @@ def _before(version: int, table: LakeTable, storage_options: Mapping[str, Any]) 
     for _, went, came, same in rewrites(table, storage_options, version - 1) or ():
         held.update(came if same and held.issuperset(went) else ())
     return Older(Snapshot(then.files, table=then), frozenset(f.uri for f in table.files if f.uri not in held))
+
+
+def replaced(
+    consumed: Consumed, snapshot: Snapshot, uri: str, storage_options: Mapping[str, Any], redact: Redactor
+) -> frozenset[str] | None:
+    """Return the files of a table in whose place a version has put others, by the names they are consumed by; None if its log no longer says that.
+
+    These are not gone: their rows are in the others, as they were or changed. Earlier snapshots that are no longer kept are gone.
+
+    Parameters
+    ----------
+    uri
+        Where the table is.
+    """
+    from lazypipe.storage.lake.table import rewrites
+
+    if snapshot.table is not None:
+        done = None if consumed.version is None else rewrites(snapshot.table, storage_options, consumed.version)
+        return None if done is None else frozenset(redact(u) for _, went, came, _ in done if came for u in went)
+    commit, dataset = snapshot.commit, Dataset(uri, storage_options)
+    assert commit is not None
+    assert consumed.version is not None
+    there, found = frozenset[str](), set[str]()
+    for version in range(consumed.version, commit.version + 1):
+        try:
+            now = commit if version == commit.version else dataset.log.read(version)
+        except StorageError:
+            return None
+        files = frozenset(f.path for f in now.files)
+        if files - there and (now.mode == REWRITE or mode_of(now) != "snapshot"):
+            found |= there - files
+        there = files
+    return frozenset(redact(uris.join(uri, path)) for path in found)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from datetime import timedelta
 from pathlib import Path
@@ -339,3 +340,130 @@ def test_a_delta_table_is_read_as_it_was_before(tmp_path: Path, gate: list[Any])
     assert [world.ids(n) for n in names] == [expected if gate else [1, 2, 3, 4, 5]] * len(names)
     if gate:
         assert world.ids(".lazypipe/quarantine/two/shared") == [3, 4, 5]
+
+
+class Kept:
+    """An output that keeps the rows of files that are gone, of a table whose files are merged and corrected."""
+
+    def __init__(self, root: Path, kind: str, **output: Any) -> None:
+        self.root, self.kind, self.count = root, kind, 0
+        (root / "in").mkdir()
+        source = {"uri": "in/*.parquet"}
+        mode = "append" if kind == "delta" else kind
+        table = {"to": "t", "mode": mode, **({"key": "id"} if kind == "upsert" else {}), **output}
+        stages = {"t": {"from": "s"}}
+        one = {"version": 1, "name": "one", "sources": {"s": source}, "stages": stages, "outputs": {"t": table}}
+        self.one = lp.Pipeline.from_dict(one, base=str(root))
+        self.on_removed = "ignore"
+
+    def deliver(self, **rows: list[int]) -> None:
+        """Add rows to the table; of one with keys they are corrections, if they are there."""
+        self.count += 1
+        if self.kind == "delta":
+            deltalake = pytest.importorskip("deltalake")
+            deltalake.write_deltalake(str(self.root / "t"), pl.DataFrame(rows).to_arrow(), mode="append")
+            return
+        pl.DataFrame(rows).write_parquet(self.root / f"in/{0 if self.kind == 'snapshot' else self.count}.parquet")
+        self.one.compile().run().raise_for_status()
+
+    def merge(self) -> None:
+        if self.kind == "delta":
+            pytest.importorskip("deltalake").DeltaTable(str(self.root / "t")).optimize.compact()
+        else:
+            optimize.compact(str(self.root / "t"))
+
+    def run(self, **how: Any) -> lp.RunResult:
+        source = {"uri": "t", "on_removed": self.on_removed}
+        stages = {"rows": {"from": "t", "do": [{"select": ["id", "x"]}]}}
+        stages["sums"] = {"from": "t", "do": [{"aggregate": {"by": "id", "aggregate": {"x": "sum(x)"}}}]}
+        outputs = {"rows": {"to": "rows"}, "sums": {"to": "sums"}}
+        two = {"version": 1, "name": "two", "sources": {"t": source}, "stages": stages, "outputs": outputs}
+        return lp.Pipeline.from_dict(two, base=str(self.root)).compile().run(**how)
+
+    def rows(self, name: str = "rows") -> list[tuple[int, int]]:
+        return sorted(lp.scan(str(self.root / name)).select("id", "x").collect().rows())
+
+
+@pytest.mark.parametrize("kind", ["append", "upsert", "delta"])
+@pytest.mark.parametrize("on_removed", ["ignore", "fail"])
+def test_merged_files_are_not_gone(tmp_path: Path, kind: str, on_removed: str) -> None:
+    world = Kept(tmp_path, kind)
+    world.on_removed = on_removed
+    for number in (1, 2, 3):
+        world.deliver(id=[number], x=[number])
+    world.run().raise_for_status()
+    world.merge()
+    world.deliver(id=[4], x=[4])
+    world.run().raise_for_status()
+    assert world.rows() == world.rows("sums") == [(1, 1), (2, 2), (3, 3), (4, 4)]
+
+
+def test_corrected_rows_are_not_kept_beside_what_they_were(tmp_path: Path) -> None:
+    world = Kept(tmp_path, "upsert")
+    world.deliver(id=[1, 2], x=[1, 2])
+    world.run().raise_for_status()
+    world.deliver(id=[1], x=[10])
+    world.run().raise_for_status()
+    assert world.rows() == world.rows("sums") == [(1, 10), (2, 2)]
+
+
+def test_corrected_files_of_a_table_whose_rows_follow_its_files(tmp_path: Path) -> None:
+    world = Kept(tmp_path, "replace")
+    world.deliver(id=[1, 2], x=[1, 2])
+    world.deliver(id=[3], x=[3])
+    world.run().raise_for_status()
+    world.deliver(id=[4], x=[4])
+    world.run().raise_for_status()
+    # one file is corrected and one is gone before the next run
+    world.count = 0
+    world.deliver(id=[1, 2], x=[10, 2])
+    (tmp_path / "in/2.parquet").unlink()
+    world.one.compile().run().raise_for_status()
+    world.run().raise_for_status()
+    assert world.rows() == world.rows("sums") == [(1, 10), (2, 2), (3, 3), (4, 4)]
+    world.merge()
+    world.count = 4
+    world.deliver(id=[5], x=[5])
+    world.run().raise_for_status()
+    assert world.rows() == world.rows("sums") == [(1, 10), (2, 2), (3, 3), (4, 4), (5, 5)]
+
+
+def test_rows_that_were_deleted_from_a_delta_table_are_kept(tmp_path: Path) -> None:
+    world = Kept(tmp_path, "delta")
+    for number in (1, 2, 3):
+        world.deliver(id=[number], x=[number])
+    world.run().raise_for_status()
+    pytest.importorskip("deltalake").DeltaTable(str(tmp_path / "t")).delete("id = 1")
+    world.merge()
+    world.deliver(id=[4], x=[4])
+    world.run().raise_for_status()
+    assert world.rows() == world.rows("sums") == [(1, 1), (2, 2), (3, 3), (4, 4)]
+    world.merge()
+    world.run().raise_for_status()
+    assert world.rows() == world.rows("sums") == [(1, 1), (2, 2), (3, 3), (4, 4)]
+
+
+def test_snapshots_that_are_no_longer_kept_in_the_table_are_kept(tmp_path: Path) -> None:
+    world = Kept(tmp_path, "snapshot", keep=1)
+    for number in (1, 2, 3):
+        world.deliver(id=[number], x=[number])
+        world.run().raise_for_status()
+    assert world.rows() == world.rows("sums") == [(1, 1), (2, 2), (3, 3)]
+
+
+def test_what_became_of_files_is_no_longer_known(tmp_path: Path) -> None:
+    world = Kept(tmp_path, "upsert")
+    for number in (1, 2):
+        world.deliver(id=[number], x=[number])
+    world.run().raise_for_status()
+    world.merge()
+    lp.vacuum(world.one, keep=1, older_than=timedelta(0))
+    result = world.run()
+    assert re.fullmatch(
+        r".*/t/\S+\.parquet: source 't': files that were read are gone, and the log of the table no longer says whether their "
+        r"rows are in others now; run once in full \(--full\), or say on_removed: delete",
+        str(result.segments[0].error),
+    )
+    assert world.rows() == [(1, 1), (2, 2)]
+    world.run(full=True).raise_for_status()
+    assert world.rows() == world.rows("sums") == [(1, 1), (2, 2)]
