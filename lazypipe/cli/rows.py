@@ -88,7 +88,9 @@ def _show(options: argparse.Namespace) -> int:
         )
         raise lp.StorageError(what, uri=plan.redact(_place(plan, options.output)), fix=fix) from error
     if options.json:
-        write_json(rows.to_dicts())
+        from lazypipe.storage.in_python import for_python
+
+        write_json(for_python(rows).to_dicts())
         return 0
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     text, columns = _table(rows, width)

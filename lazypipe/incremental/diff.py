@@ -28,6 +28,7 @@ from lazypipe.spec.types import dtype_name
 from lazypipe.sql.exprs import in_pairs
 from lazypipe.storage.datasets.dataset import Dataset
 from lazypipe.storage.datasets.log import Commit
+from lazypipe.storage.in_python import for_python
 from lazypipe.storage.scan import is_engine_error
 from lazypipe.storage.widen import widened
 
@@ -123,9 +124,9 @@ class RowDiff:
             "columns_added": list(self.columns_added),
             "columns_removed": list(self.columns_removed),
             "changes": [
-                *({"change": "insert", "row": row} for row in self.inserted.iter_rows(named=True)),
-                *({"change": "update", **row} for row in self.updated.iter_rows(named=True)),
-                *({"change": "delete", "row": row} for row in self.deleted.iter_rows(named=True)),
+                *({"change": "insert", "row": row} for row in for_python(self.inserted).iter_rows(named=True)),
+                *({"change": "update", **row} for row in for_python(self.updated).iter_rows(named=True)),
+                *({"change": "delete", "row": row} for row in for_python(self.deleted).iter_rows(named=True)),
             ],
         }
 
@@ -137,7 +138,7 @@ class RowDiff:
             if not frame.height:
                 continue
             lines += [f"{title}:", "", f"| {names} | what |", "|---|---|"]
-            for row in frame.head(most).iter_rows(named=True):
+            for row in for_python(frame.head(most)).iter_rows(named=True):
                 key = ", ".join(_cell(row[k]) for k in self.key)
                 lines.append(f"| {key} | {self._what(row)} |")
             if frame.height > most:
@@ -448,7 +449,7 @@ class _Work:
     def _refuse_repeated(self, side: _Side, frame: pl.DataFrame) -> None:
         repeated = frame.group_by(self.key).len("__lazypipe_len").filter(pl.col("__lazypipe_len") > 1)
         if repeated.height:
-            first = repeated.sort("__lazypipe_len", *self.key, descending=True).row(0, named=True)
+            first = for_python(repeated.sort("__lazypipe_len", *self.key, descending=True).head(1)).row(0, named=True)
             told = shown_key(first, self.key, self.masked)
             what = f"{told} occurs {first['__lazypipe_len']} times in {side.called}"
             raise RunError(what, fix="name more columns in key, or make it unique")

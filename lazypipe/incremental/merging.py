@@ -15,6 +15,7 @@ from lazypipe.compile.outputs.modes import IS_CURRENT as _CURRENT
 from lazypipe.compile.outputs.modes import VALID_FROM as _FROM
 from lazypipe.compile.outputs.modes import VALID_TO as _TO
 from lazypipe.errors import RunError
+from lazypipe.storage.in_python import for_python
 from lazypipe.storage.reasons import MASKED
 
 __all__ = ["Merged", "merge_upsert", "merge_versions", "refuse_nulls", "shown_key"]
@@ -160,7 +161,7 @@ def merge_versions(
     names = [n for n in old.columns if n not in (_FROM, _TO, _CURRENT)]
     new = _distinct(new).with_columns(moment.cast(old.schema[_FROM]).alias(_FROM))
     if new[_FROM].null_count():
-        told = shown_key(new.filter(pl.col(_FROM).is_null()).row(0, named=True), key, masked)
+        told = shown_key(for_python(new.filter(pl.col(_FROM).is_null()).head(1)).row(0, named=True), key, masked)
         raise RunError(f"{told} has no event time; fill it in the stage, or quarantine such rows with a rule not_null")
     _refuse_repeated(new, key, [_FROM], "", "name in event_time a column that tells them apart", masked)
     marks = new.select(*key, _FROM).clear() if gone is None else gone.select(*key, _FROM)
@@ -276,7 +277,7 @@ def _refuse_repeated(
     if not repeated.height:
         return
     keys = repeated.select(key).unique().height
-    told = shown_key(repeated.sort(key).row(0, named=True), key, masked)
+    told = shown_key(for_python(repeated.sort(key).head(1)).row(0, named=True), key, masked)
     many = f" ({keys:,} keys in all)" if keys > 1 else ""
     if order:
         what = f"{told} occurs more than once at the same time or place in the order, with different values{many}"

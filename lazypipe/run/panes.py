@@ -22,6 +22,7 @@ from lazypipe.records.ledger import Ledger
 from lazypipe.run.trace import Trace, of_type, trace
 from lazypipe.storage.datasets.dataset import Dataset
 from lazypipe.storage.datasets.log import Commit
+from lazypipe.storage.in_python import for_python
 from lazypipe.windows.panes import timing
 from lazypipe.windows.watermark import COMPLETE
 
@@ -163,7 +164,7 @@ class _History:
         if rows.height > 1:
             fix = "give all columns of its group, and (start, end) if windows are of several lengths"
             raise LazypipeError(f"output {self.output!r}: more than one window is meant; {fix}")
-        return rows.row(0, named=True) if rows.height else None
+        return for_python(rows).row(0, named=True) if rows.height else None
 
     def _timing(
         self, commit: Commit, previous: Commit | None, row: Mapping[str, Any] | None
@@ -173,6 +174,8 @@ class _History:
         if row is None or self.end not in row or self.end not in schema:
             return None
         had = None if previous is None else previous.info.get(COMPLETE)
+        if isinstance(row[self.end], str):  # it is one that Python has no value for: no watermark gets so far
+            return "early"
         ends = pl.DataFrame({self.end: [row[self.end]]}, schema={self.end: schema[self.end]})
         found: Literal["early", "on_time", "late"] | None
         found = ends.select(timing(self.end, schema, commit.info.get(COMPLETE), had)).item()

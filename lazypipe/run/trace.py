@@ -41,6 +41,7 @@ from lazypipe.storage.content import hash_file
 from lazypipe.storage.datasets.dataset import Dataset
 from lazypipe.storage.datasets.log import Commit
 from lazypipe.storage.files import FileInfo
+from lazypipe.storage.in_python import for_python
 from lazypipe.storage.scan import is_engine_error, plain_reason
 
 __all__ = ["ROW_COLUMN", "Trace", "Traced", "of_type", "trace"]
@@ -100,9 +101,9 @@ class Trace:
         if self.published is None:
             return self.of_source
         if self._is_merged:
-            there = {*map(repr, self.rows.rows())}
+            there = {*map(repr, for_python(self.rows).rows())}
             own = [n for n in self.rows.columns if n in self.published.columns]
-            return all(repr(row) in there for row in self.published.select(own).rows())
+            return all(repr(row) in there for row in for_python(self.published.select(own)).rows())
         try:
             assert_frame_equal(self.rows, self.published, check_row_order=False)
         except AssertionError:
@@ -123,13 +124,13 @@ class Trace:
             "exact": self.exact,
             "reasons": list(self.reasons),
             "current": self.is_current,
-            "rows": self._shown(self.rows.head(limit).to_dicts()),
+            "rows": self._shown(for_python(self.rows.head(limit)).to_dicts()),
             **self._merged(limit),
             "sources": {
                 name: {
                     "files": list(of.files),
                     "count": None if of.rows is None else of.rows.height,
-                    "rows": None if of.rows is None else self._shown(of.rows.head(limit).to_dicts()),
+                    "rows": None if of.rows is None else self._shown(for_python(of.rows.head(limit)).to_dicts()),
                 }
                 for name, of in self.sources.items()
             },
@@ -167,7 +168,7 @@ class Trace:
         """Return what is published, where that is not just what the sources give."""
         if self.published is None or not self._is_merged:
             return {}
-        return {"published": self._shown(self.published.head(limit).to_dicts())}
+        return {"published": self._shown(for_python(self.published.head(limit)).to_dicts())}
 
     def _shown(self, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         return [{k: MASKED if k in self.masked else v for k, v in row.items()} for row in rows]

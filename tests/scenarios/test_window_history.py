@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import polars as pl
 import pytest
 
 import lazypipe as lp
+from lazypipe.__main__ import main
 from lazypipe.storage.datasets.dataset import Dataset
 from lazypipe.storage.datasets.vacuum import vacuum
 from tests.scenarios.test_panes import T0, Feed
@@ -171,3 +173,45 @@ def test_mistakes_are_told(feed: Feed, output: str, key: dict[str, Any], window:
     with pytest.raises(lp.LazypipeError) as found:
         lp.window_history(feed.plan, output, key, window)
     assert str(found.value) == message
+
+
+@pytest.mark.parametrize("kind", ["Datetime(us)", "Date", "'Datetime(us, UTC)'"])
+def test_windows_that_end_after_the_last_day_of_pythons_calendar(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str
+) -> None:
+    """9999-12-31 stands for no end in many systems, and the window of that day ends the day after."""
+    text = """
+version: 1
+name: p
+sources: {a: {uri: "in/*.csv", event_time: at, watermark: {delay: 0s}, contract: {columns: {at: TYPE, v: Int64}}}}
+stages: {w: {from: a, do: [window: {time: at, every: 1d, aggregate: {n: count(*)}}]}}
+outputs: {w: {to: out/w, key: window_start}}
+"""
+
+    def told(*arguments: str) -> Any:
+        capsys.readouterr()
+        assert main([*arguments, "--json"]) == 0
+        return json.loads(capsys.readouterr().out)
+
+    file, clock = str(tmp_path / "p.yaml"), "" if kind == "Date" else "T01:00:00Z" if "UTC" in kind else "T01:00:00"
+    (tmp_path / "p.yaml").write_text(text.replace("TYPE", kind))
+    (tmp_path / "in").mkdir()
+    for version in ("1", "2"):
+        (tmp_path / f"in/{version}.csv").write_text(f"at,v\n9999-12-31{clock},{version}\n2024-02-29{clock},2\n")
+        assert main(["run", file]) == 0
+    rows = sorted(told("show", file, "w"), key=lambda row: str(row["window_start"]))
+    assert [(row["window_start"][:10], row["window_end"][:12], row["n"]) for row in rows] == [
+        ("2024-02-29", rows[0]["window_end"][:12], 2),
+        ("9999-12-31", "+10000-01-01", 2),
+    ]
+    assert rows[0]["window_end"].startswith("2024-03-01")
+    history = lp.window_history(lp.load(file).compile(), "w", {}, "9999-12-31")
+    panes = [(p.timing, p.row and p.row["n"], p.row and str(p.row["window_end"])[:12]) for p in history.panes]
+    assert panes == [("early", 1, "+10000-01-01"), ("early", 2, "+10000-01-01")]
+    (traced,) = told("trace", file, "w", "--key", "window_start=9999-12-31")["rows"]
+    assert (traced["n"], traced["window_end"][:12]) == (2, "+10000-01-01")
+    changes = told("diff", f"{tmp_path}/out/w@1", f"{tmp_path}/out/w@2", "--key", "window_end")["changes"]
+    assert [str(c["row"]["window_end"] if "row" in c else c["window_end"])[:10] for c in changes] == [
+        "2024-03-01",
+        "+10000-01-",
+    ]
