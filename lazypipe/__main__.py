@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import lazypipe as lp
 from lazypipe.cli import definitions, files, past, rows, rules, runs
-from lazypipe.cli.commands import Commands, Parser, prepare_streams, say, write_json, wrong
+from lazypipe.cli.commands import Commands, Parser, Refused, prepare_streams, say, write_json, wrong
 from lazypipe.errors import LazypipeError
 
 __all__ = ["main"]
@@ -21,7 +21,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit code."""
     prepare_streams()
     parser = _parser()
-    options = parser.parse(arguments)
+    try:
+        options = parser.parse(arguments)
+    except Refused as refused:
+        if "--json" in (sys.argv[1:] if arguments is None else arguments):
+            write_json({"status": "error", "error": refused.why})
+        raise
     try:
         code = int(options.command(options))
         sys.stdout.flush()

@@ -618,6 +618,37 @@ def test_show_of_a_quarantine_in_which_nothing_is(shop: Path, capsys: Any) -> No
     assert told == ["id", "customer", "amount", "_lazypipe_rules", "_lazypipe_run", "_lazypipe_file"]
 
 
+@pytest.mark.parametrize(
+    "given",
+    [["frob"], ["check"], ["explain", "a.yaml"], ["run", "a.yaml", "--ouput", "x"], ["show", "a.yaml", "x", "-n", "y"]],
+)
+def test_a_wrong_command_line_is_told_as_json_too(given: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments in (given, [*given, "--json"]):
+        with pytest.raises(SystemExit) as ended:
+            main(arguments)
+        assert ended.value.code == 2
+        out, err = capsys.readouterr()
+        why = err.splitlines()[-1]
+        assert "error: " in why
+        assert out == "" if arguments is given else json.loads(out) == {"status": "error", "error": why}
+
+
+def test_what_functions_print_does_not_stand_in_the_json(shop: Path) -> None:
+    (shop.parent / "talks.py").write_text("print('module')\ndef on(frame):\n    print('function')\n    return frame\n")
+    stage = "{from: orders, do: [{python: talks:on}]}"
+    shop.write_text(
+        f"version: 1\nname: p\nsources: {{orders: {{uri: orders.parquet}}}}\nstages: {{s: {stage}}}\noutputs: {{s: {{to: out/s}}}}\n"
+    )
+    for command in ("check", "run", "plan", "show"):
+        given = [command, str(shop), *(["s"] if command == "show" else []), "--allow", "talks", "--json"]
+        env = {**os.environ, "PYTHONPATH": str(shop.parent)}
+        told = subprocess.run(
+            [sys.executable, "-m", "lazypipe", *given], capture_output=True, env=env, check=True, text=True
+        )
+        assert json.loads(told.stdout)
+        assert told.stderr.startswith("module\nfunction\n")
+
+
 def test_replay(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run(capsys, "run", shop)
     shop.write_text(DEFINITION.replace("      - not_null: {columns: customer, action: quarantine}\n", ""))

@@ -26,6 +26,7 @@ __all__ = [
     "SEVERAL",
     "Commands",
     "Parser",
+    "Refused",
     "and_others",
     "as_far_as_read",
     "compiled",
@@ -52,6 +53,14 @@ _Told = TypeVar("_Told")
 SEVERAL = "one or more pipeline definitions (YAML or JSON), or a folder of them"
 
 
+class Refused(SystemExit):
+    """The command line is wrong; ``why`` has been said on stderr."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(2)
+        self.why = why
+
+
 class Parser(argparse.ArgumentParser):
     """A parser whose complaints name what may be meant."""
 
@@ -65,6 +74,13 @@ class Parser(argparse.ArgumentParser):
         if rest:
             options.parser.error(f"unrecognized arguments: {' '.join(rest)}")
         return options
+
+    def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
+        """End, with what was wrong for those who have to tell it otherwise."""
+        if not status or message is None:
+            super().exit(status, message)
+        say(message, end="")
+        raise Refused(message.strip())
 
     def error(self, message: str) -> NoReturn:
         """Say what is wrong, with the nearest of what there is, and end with 2."""

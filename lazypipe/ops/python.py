@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -22,7 +24,7 @@ class Python(Operation):
 
     The function gets the frame, each input in ``with`` under its name, and the keyword ``arguments``. Only modules
     that the caller names in ``allow`` are imported, so a definition alone cannot run code. The function must be pure:
-    it is also called with empty frames, to learn the schema. Lineage treats it as opaque: every input column feeds
+    it is also called with empty frames, to learn the schema. What it prints goes to stderr. Lineage treats it as opaque: every input column feeds
     every output column.
 
     With ``incremental: rows`` you state that the function treats each row by itself, so that its result for a row
@@ -71,7 +73,8 @@ class Python(Operation):
         (function,) = self.code(scope)
         others = {name: scope.table(name).frame for name in self.with_}
         try:
-            result = function(table.frame, **others, **(self.arguments or NOTHING))
+            with redirect_stdout(sys.stderr):  # stdout is for results: what it prints would stand in their JSON
+                result = function(table.frame, **others, **(self.arguments or NOTHING))
         except Exception as error:
             what = f"{self.call} failed: {type(error).__name__}: {first_line(error)}"
             raise scope.fault(what, "it must take and return LazyFrames, and read no data", "call") from error
@@ -116,11 +119,12 @@ class Python(Operation):
             fix = f"allow it: --allow {module_name}, or allow=[{module_name!r}] in Python"
             raise scope.fault(f"module {module_name!r} is not allowed", fix, "call")
         try:
-            module = importlib.import_module(module_name)
+            with redirect_stdout(sys.stderr):
+                module = importlib.import_module(module_name)
         except Exception as error:
             raise scope.fault(
                 f"cannot import {module_name!r}: {type(error).__name__}: {first_line(error)}",
-                "check that it is installed",
+                "check that it is installed, or that its folder is in PYTHONPATH",
                 "call",
             ) from error
         function = getattr(module, attribute, None)

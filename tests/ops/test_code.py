@@ -184,7 +184,7 @@ class TestPython:
             ("lazypipe_nowhere:f", "cannot import 'lazypipe_nowhere': ModuleNotFoundError: No module named"),
             (
                 "broken_module:f",
-                "cannot import 'broken_module': RuntimeError: while importing; check that it is installed",
+                "cannot import 'broken_module': RuntimeError: while importing; check that it is installed, or that its folder is in PYTHONPATH",
             ),
         ],
     )
