@@ -45,7 +45,7 @@ _QUICK = 1.5
 """Seconds below which nothing is timed: bytes of a few rows tell what is likely, and rates how long it takes."""
 _COLUMN_SECONDS, _CELL_SECONDS = 4e-3, 1e-6
 """What looking at a column takes then, and at each value of it, for which so many rows are taken."""
-_ASKED = 2
+_ASKED = 1.5
 """How many times longer a value takes that queries are tried on, too."""
 _QUICK_MOST = 12_000
 """Rows that are looked at at most where there is little time."""

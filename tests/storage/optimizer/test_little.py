@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 
 import polars as pl
@@ -190,3 +192,21 @@ def test_where_counting_finds_an_order_nothing_is_written(
     assert advice.layout.sort_by
     assert advice.left == tuple(flights.columns)
     assert not written
+
+
+def test_an_order_that_promises_little_is_tried_where_that_is_little_of_the_time() -> None:
+    """By counting, sorted rows leave 93 % of the bits: two files are no share of 7 % of what is left of 40 ms, but of 180."""
+    n = pl.int_range(200_000, eager=True).alias("n").to_frame()
+    drift = (pl.col("n") // 100 % 1_440).cast(pl.Float64) / 1_440 * math.tau
+    frame = n.select(
+        time=pl.lit(datetime(2026, 1, 1)) + pl.duration(seconds=pl.col("n") // 100 * 10),
+        sensor=pl.format("sensor-{}", pl.col("n") % 100),
+        value=(20 + 5 * drift.sin() + (pl.col("n").hash(1) % 100) / 100).round(2),
+    )
+    tried = {
+        budget: [t.how for t in advise(frame, goal="storage", budget=budget, total=10**7, clock=still).measured]
+        for budget in (0.04, 0.18)
+    }
+    assert "ordered by value" in tried[0.18]
+    assert not [how for how in tried[0.04] if how.startswith("ordered by")]
+    assert "chosen, pyarrow" in tried[0.04]

@@ -62,6 +62,10 @@ def packed(case: Case, default: Cost, plain: Mapping[str, int]) -> tuple[str, ..
         return ()  # not worth a trial
     if not case.bench.quick and not case.bench.fits(case.ordered, writer, 2):
         return ()
+    time = case.bench.spend.left
+    # a trial may take such a part of the time as the order promises of the bytes
+    if case.bench.quick and time is not None and 2 * case.bench.price(case.ordered, writer) > (1 - left) * time:
+        return ()
     # as they come rows are written in what is best for values that rise, so that an order is not said to gain what that does
     delta = rising(case.ordered) if writer == "pyarrow" else ()
     bare = replace(base_layout(writer), encodings=dict.fromkeys(delta, "delta"))
