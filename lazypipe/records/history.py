@@ -75,6 +75,11 @@ def _before(part: Mapping[str, Any]) -> int | None:
     return part.get("of", part["version"] - 1) or None
 
 
+def _files(made: Published) -> list[str]:
+    """Return the data files that were written for a version of a dataset, by their whole names."""
+    return [] if made.version is None else [uris.join(_plain(made.uri), f["path"]) for f in made.data]
+
+
 def _commit(about: Mapping[str, Any]) -> int:
     """Return which commit an input is: of a dataset that was read as a Delta table, the one that the table told of."""
     told = about.get("commit")
@@ -227,6 +232,7 @@ class _Graph:
         self.steps: list[Step] = []
         self.parents: list[list[int]] = []
         self.at: dict[tuple[str, int | None], int] = {}
+        self.wrote: dict[str, int] = {}
         for entry in entries:
             for made in published(entry):
                 self._add(made)
@@ -243,10 +249,11 @@ class _Graph:
                 continue
             raw = []
             for file in about["files"]:
-                # a file that a pipeline exported is no raw one
-                exported = self.at.get((_plain(file["uri"]), None))
-                raw += [file] if exported is None else []
-                parents += [] if exported is None else [exported]
+                # a file that a pipeline exported is no raw one, nor is one of a dataset
+                name = _plain(file["uri"])
+                wrote = self.at.get((name, None), self.wrote.get(name))
+                raw += [file] if wrote is None else []
+                parents += [] if wrote is None else [wrote]
             if raw:
                 files[source] = tuple(raw)
         uri = _plain(made.uri)
@@ -258,6 +265,7 @@ class _Graph:
         whence = tuple((self.steps[p].uri, self.steps[p].version) for p in parents)
         step = Step(made.uri, made.version, made.name, made.entry, files, whence, made.rows)
         self.at[uri, made.version] = len(self.steps)
+        self.wrote |= dict.fromkeys(_files(made), len(self.steps))
         self.steps.append(step)
         self.parents.append(parents)
 
@@ -346,6 +354,7 @@ class _Search:
         self.holds: set[tuple[str, int | None]] = set()
         # where a run that was killed may have published a version that no record names
         self.doubtful: set[str] = set()
+        self.wrote: dict[str, tuple[str, int | None]] = {}
         self.last: dict[str, int] = {}
         self.found: list[Holding] = []
 
@@ -361,6 +370,7 @@ class _Search:
         # a dataset or file that was made anew under the same name holds only what it holds now
         self.holds.discard((uri, made.version))
         self.known.add((uri, made.version))
+        self.wrote |= dict.fromkeys(_files(made), (uri, made.version))
         if via:
             self.holds.add((uri, made.version))
             self._add(made.entry, made.name, made.uri, made.version, tuple(via), aside=made.aside)
@@ -400,7 +410,9 @@ class _Search:
             return self._in(_plain(about["uri"][0]), _commit(about))
         if entry.kind == "start" and not about["files"]:
             return any(fnmatch(name, _plain(pattern)) for pattern in about["uri"] for name in self.names)
-        return any(_is_one(f, self.names, self.hashes) or self._in(_plain(f["uri"]), None) for f in about["files"])
+        read = {_plain(f["uri"]) for f in about["files"]}
+        wrote = [(name, None) for name in read] + [self.wrote[name] for name in read if name in self.wrote]
+        return any(_is_one(f, self.names, self.hashes) for f in about["files"]) or any(self._in(*w) for w in wrote)
 
 
 def _is_one(file: Mapping[str, Any], names: set[str], hashes: set[str]) -> bool:

@@ -176,6 +176,14 @@ def test_what_reads_a_dataset_as_a_delta_table_comes_from_its_files(tmp_path: Pa
         }
         assert found == {(f"{name}_copy", 2)}
         assert reader.build().compile().tags(name) == {"v": ("pii",)}
+    # files of a dataset are no raw ones, whoever finds them
+    globber = lp.pipeline("globber", base=str(tmp_path)).source("files", "s/*.parquet").output("files", "files_copy")
+    globber.build().compile().run().raise_for_status()
+    report = lp.audit_report(ledger, "globber/files").to_dict()
+    assert {(f["source"], Path(f["uri"]).name) for f in report["sources"]} == {
+        ("shop/o", "o-1.csv"), ("shop/o", "o-2.csv")
+    }  # fmt: skip
+    assert "files" in {h.output for h in ledger.containing(str(tmp_path / "o-1.csv"))}
     # a copy has no commits, and its tags are for whoever reads it to give
     shutil.copytree(tmp_path / "s", tmp_path / "copied")
     copied = lp.pipeline("p", base=str(tmp_path)).source("c", "copied", format="delta").output("c", "out")
