@@ -488,6 +488,25 @@ def test_customers_have_a_history(world: World) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    "output",
+    [{"mode": "scd2", "key": "id"}, {"mode": "snapshot"}, {"mode": "replace_partitions", "partition_by": "id"}],
+    ids=lambda output: output["mode"],
+)
+def test_another_column_where_no_run_in_full_helps(world: World, output: dict[str, Any]) -> None:
+    world.output = output
+    world.deliver("1", id=[1], x=[1])
+    world.done()
+    world.deliver("1", id=[1, 2], x=[1, 2], more=["a", "b"])
+    assert world.refusal() == (
+        "output 'orders': its rows have columns or partitions that differ from the dataset's, in 'more'; "
+        "give the rows the dataset's columns and types in the stage, or write to another place"
+    )
+    world.do = [{"select": ["id", "x"]}]
+    assert world.done() == {"orders": "done"}
+    assert {*lp.scan(world.uri).select("id", "x").collect().rows()} == {(1, 1), (2, 2)}
+
+
 def test_a_late_version_is_put_in_its_place(world: World) -> None:
     world.output = {"mode": "scd2", "key": "id", "event_time": "at", "partition_by": "id"}
     at = [datetime(2024, 1, d) for d in (1, 2, 3, 4)]

@@ -169,9 +169,12 @@ class Merge:
         others = [n for n in {**before.schema, **self.schema} if before.schema.get(n) != self.schema.get(n)]
         told = f"in {', '.join(map(repr, others))}" if others else "in its partitions"
         what = f"output {self.name!r}: its rows have columns or partitions that differ from the dataset's, {told}"
-        # what is not in the partitions that come, and earlier snapshots, a run in full keeps too
-        keeps = self.output.mode in ("snapshot", "replace_partitions")
+        # what is not in the partitions that come, and earlier snapshots, a run in full keeps too; of versions dated by runs it is refused
+        undated = self.output.mode == "scd2" and self.output.event_time is None
+        keeps = undated or self.output.mode in ("snapshot", "replace_partitions")
         fix = "write to another place" if keeps else ANEW
+        if keeps and others:
+            fix = f"give the rows the dataset's columns and types in the stage, or {fix}"
         if not others and before.partition_by:
             fix = f"say partition_by: [{', '.join(before.partition_by)}], as the dataset has it, or {fix}"
         if self.output.mode in ("append", "upsert") and others:
