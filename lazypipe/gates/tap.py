@@ -90,6 +90,8 @@ class Tap:
         A column of ``schema`` by whose values rows are counted apart, for ``tallies``.
     hashing
         The checks, by their ids, of whose keys the hashes are kept, by unit.
+    passed
+        The columns that go on, besides the unit, where nothing further on reads others: rows are copied without these. Default: all.
     """
 
     def __init__(
@@ -107,6 +109,7 @@ class Tap:
         raw: bool = False,
         unit: str | None = None,
         hashing: Container[str] = (),
+        passed: Container[str] | None = None,
     ) -> None:
         self._checks = tuple(checks)
         self._schema = schema
@@ -131,6 +134,10 @@ class Tap:
             if unit is not None and c.keys and c.id in hashing
         }
         self._sums = {c.id: Sum(c) for c in self._checks if c.measure is not None and c.measure.parts}
+        # what is measured of rows that go on may be of any column
+        passed = None if self._sums else passed
+        names = [n for n in schema if passed is None or n in passed or n == unit] or schema.names()[:1]
+        self._passed = pl.Schema({n: schema[n] for n in names})
         self.tallies: dict[int, Tally] = {}
         self._flowed = 0  # asked for with every batch, of which there is one at least for each file
         self._repeated: dict[str, int] = {}
@@ -163,11 +170,11 @@ class Tap:
         self._marked = mark(frame, self._checks, lookup)
         masks = [self._marked.masks[c.id] for c in self._removing if c.id in self._marked.masks]
         keys = [n for c in self._removing if c.keys for n in sorted(c.columns)]
-        return tap(self._marked.frame, self._flow, schema=self._schema, deciding=list(dict.fromkeys([*masks, *keys])))
+        return tap(self._marked.frame, self._flow, schema=self._passed, deciding=list(dict.fromkeys([*masks, *keys])))
 
     def _flow(self, batch: pl.DataFrame) -> pl.DataFrame:
         if batch.height == 0:
-            return batch[self._schema.names()]
+            return batch[self._passed.names()]
         if self._unit is None:
             return self._flow_of(0, batch)
         units = batch[self._unit]
@@ -182,7 +189,7 @@ class Tap:
         counted = (*marked.masks.values(), *marked.wheres.values(), *marked.repairs.values())
         sums = {name: int(batch[name].sum()) for name in counted}
         batch, held = self._watch_keys(unit, batch)
-        good = batch[self._schema.names()]
+        good = batch[self._passed.names()]
         bad: pl.DataFrame | None = None
         kept: pl.DataFrame | None = None
         failing: dict[str, pl.DataFrame] = {}

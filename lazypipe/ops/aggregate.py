@@ -112,7 +112,10 @@ class Aggregate(Operation):
             found = rows.group_by(whole).agg(merged) if whole else rows.select(merged)
             return found.select(*whole, *made)
 
-        return Fold(each, merge, tuple(whole))
+        # a pattern names columns that no expression does
+        plain = not any("columns" in str(text).lower() for text in self.aggregate.values())
+        reads = frozenset(by).union(*(e.meta.root_names() for e in parts.values())) if plain else None
+        return Fold(each, merge, tuple(whole), reads=reads)
 
 
 def _types(exprs: Sequence[pl.Expr], schema: pl.Schema) -> tuple[pl.Schema, pl.Schema]:

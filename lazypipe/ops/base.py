@@ -60,13 +60,15 @@ class Fold:
 
     ``partial`` has one or more rows for each part, and the columns by which parts are told apart; ``merge`` takes such rows, of
     any parts, and gives what the operation gives of all of their rows. ``by`` are the columns of both that tell groups apart: each row
-    after it is made of one group, and those of a group are in all of its figures, but for those that ``spread`` tells.
+    after it is made of one group, and those of a group are in all of its figures, but for those that ``spread`` tells. ``reads`` are the
+    columns ahead of it that parts are made of; None if these may be all.
     """
 
     partial: pl.LazyFrame
     merge: Callable[[pl.LazyFrame], pl.LazyFrame]
     by: tuple[str, ...] = ()
     spread: Spread | None = None
+    reads: frozenset[str] | None = None
 
 
 @dataclass(frozen=True)

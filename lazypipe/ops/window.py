@@ -184,7 +184,8 @@ class Window(Operation):
             else:
                 begin, (part,) = pl.col(slices.columns[0]), slices.parts
                 partial = partial.with_columns(part.start(begin).alias(START), part.end(begin).alias(END))
-        return Fold(partial, lambda rows: made(slices.spread(rows)), by, spread)
+        reads = None if fold.reads is None else (fold.reads | {self.time}) - {*slices.columns}
+        return Fold(partial, lambda rows: made(slices.spread(rows)), by, spread, reads)
 
     def placed(self, table: Table, scope: Scope) -> pl.LazyFrame:
         """Return each row that has a time once per window that it lies in, and in further columns which that is."""

@@ -113,6 +113,22 @@ def test_the_file_goes_to_quarantine_and_not_on(run: Run, tmp_path: Path) -> Non
     assert tap.report("n").quarantined == 1
 
 
+def test_columns_that_nobody_reads_stay_with_the_bad_rows_only(run: Run, tmp_path: Path) -> None:
+    frame = pl.DataFrame({"k": [1, 2, 3], "v": [1, -1, 3], "more": ["a", "b", "c"]})
+    made = checks(frame.schema, positive("quarantine"), {"not_null": {"columns": "more", "action": "warn"}})
+    tap = Tap(made, frame.schema, run="r", spill=tmp_path, passed={"v"})
+    assert_frame_equal(run(tap, frame), pl.DataFrame({"v": [1, 3]}))
+    assert tap._flow(marked(tap, frame.clear())).schema == {"v": pl.Int64}
+    (bad,) = pl.collect_all(tap.quarantined())
+    assert bad.select("k", "v", "more").rows() == [(2, -1, "b")]
+    # rows are counted by one column at least, and what is measured may be of any
+    nothing = Tap(made, frame.schema, run="r", spill=tmp_path, passed=())
+    assert run(nothing, frame).rows() == [(1,), (3,)]
+    measured = checks(frame.schema, {"mean": {"column": "k", "max": 5}})
+    tap = Tap(measured, frame.schema, run="r", spill=tmp_path, passed={"v"})
+    assert run(tap, frame).columns == ["k", "v", "more"]
+
+
 def test_rows_of_a_quarantine_can_be_quarantined_again(run: Run, tmp_path: Path) -> None:
     replayed = pl.DataFrame(
         {"k": [1], "v": [-1], RULES_COLUMN: [["old"]], RUN_COLUMN: ["r0"], FILE_COLUMN: ["a"]},

@@ -101,6 +101,10 @@ def assert_folds(step: dict[str, Any], rows: pl.DataFrame, live: frozenset[int] 
     whole = operation.lower(Table(rows.filter(pl.col(PART).is_in(live)).drop(PART).lazy(), SCHEMA), scope).collect()
     assert merged.schema == whole.schema
     assert said(merged) == said(whole)
+    if fold.reads is not None:  # a gate ahead of it may have left out all other columns
+        narrow = operation.fold(Table(rows.lazy().select(*fold.reads, PART), SCHEMA, (PART,)), scope)
+        assert narrow is not None
+        assert said(narrow.partial.collect()) == said(kept)
 
 
 EVERY = {
@@ -223,6 +227,23 @@ def test_what_does_not_add_up_is_not_folded(step: dict[str, Any]) -> None:
     assert folded(step, frame([])) is None
 
 
+@pytest.mark.parametrize(
+    ("step", "reads"),
+    [
+        ({"aggregate": {"by": "g", "aggregate": {"n": "count(*)", "x": "sum(i + small)"}}}, {"g", "i", "small"}),
+        ({"aggregate": {"aggregate": {"n": "count(*)"}}}, set()),
+        ({"window": {"time": "at", "every": "1h", "by": "g", "aggregate": {"x": "avg(u)"}}}, {"at", "g", "u"}),
+        ({"window": {"time": "at", "every": "1h", "period": "3h", "aggregate": {"n": "count(*)"}}}, {"at"}),
+        ({"aggregate": {"aggregate": {"m": "max(columns('^i$'))"}}}, None),
+        ({"window": {"time": "at", "every": "1h", "aggregate": {"m": "max(columns('^i$'))"}}}, None),
+    ],
+)
+def test_what_parts_are_made_of_is_said(step: dict[str, Any], reads: set[str] | None) -> None:
+    fold = folded(step, frame([]))
+    assert fold is not None
+    assert fold.reads == reads
+
+
 def test_columns_that_are_named_in_odd_ways_are_found() -> None:
     """An aggregate is tried out over the columns that its text may name, however they are written there."""
     rows = pl.DataFrame({"g": [1, 1, 2], 'a"b': [1, 2, 3], "c d": [4, 5, 6], "é:x": [7, 8, 9], "rest": [0, 0, 0]})
@@ -233,3 +254,4 @@ def test_columns_that_are_named_in_odd_ways_are_found() -> None:
     assert fold is not None
     made = fold.merge(fold.partial).sort("g").collect()
     assert made.rows() == [(1, 2, 3, 7, 7, 2), (2, 1, 3, 9, 9, 1)]
+    assert fold.reads == {"g", 'a"b', "c d", "é:x"}

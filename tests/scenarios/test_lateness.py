@@ -348,3 +348,51 @@ def test_rows_of_history_that_is_vacuumed_and_whose_files_are_gone(station: Stat
         timedelta(days=5, hours=16, minutes=50),
         timedelta(days=4, hours=8, minutes=50),
     ]
+
+
+def test_late_rows_keep_all_of_many_columns_and_windows_read_what_they_need(tmp_path: Path) -> None:
+    """A gate copies rows that go on without the columns that nothing behind it reads: of few columns that is not done."""
+    more = [f"c{number}" for number in range(12)]
+    contract = ", ".join(f"{name}: Int64" for name in more)
+    definition = f"""
+version: 1
+name: wide
+sources:
+  readings:
+    uri: in/*.parquet
+    event_time: at
+    watermark: {{delay: 1h}}
+    contract: {{columns: {{at: Datetime(us), site: Int64, {contract}}}}}
+stages:
+  hourly:
+    from: readings
+    do:
+      - window: {{time: at, every: 1h, by: site, late: quarantine, aggregate: {{n: count(*), total: sum(c3 + c7), least: min(c11)}}}}
+outputs:
+  hourly: {{to: out/hourly}}
+"""
+    (tmp_path / "in").mkdir()
+    came = []
+    for number in range(3):
+        minute = pl.int_range(300, eager=True).alias("minute").to_frame()
+        rows = minute.select(
+            at=T0
+            + pl.duration(hours=5 * number, minutes=pl.when(pl.col("minute") % 7 > 0).then("minute").otherwise(0)),
+            site=pl.col("minute") % 3,
+            **{name: pl.col("minute") * (place + 1) + number for place, name in enumerate(more)},
+        )
+        if number:
+            rows = rows.with_columns(at=pl.when(pl.col("c0") % 10 == 0).then(T0).otherwise("at"))
+        rows.write_parquet(tmp_path / f"in/{number}.parquet")
+        came.append(rows.with_columns(late=pl.lit(value=bool(number)) & (pl.col("at") == T0)))
+        plan = lp.Pipeline.from_yaml(definition, base=str(tmp_path)).compile()
+        plan.run().raise_for_status()
+    rows = pl.concat(came)
+    late = plan.late("hourly").sort("c0").collect()
+    assert late.height > 50
+    assert late.select("at", "site", *more).rows() == rows.filter("late").sort("c0").select("at", "site", *more).rows()
+    hour = pl.col("at").dt.truncate("1h").alias("window_start")
+    figures = {"n": pl.len(), "total": (pl.col("c3") + pl.col("c7")).sum(), "least": pl.col("c11").min()}
+    wanted = rows.filter(~pl.col("late")).group_by("site", hour).agg(**figures).sort("window_start", "site")
+    made = lp.scan(str(tmp_path / "out/hourly")).sort("window_start", "site").collect()
+    assert made.select(wanted.columns).rows() == wanted.rows()

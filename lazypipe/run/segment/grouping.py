@@ -42,6 +42,10 @@ _CELLS, _BYTES = 100 * FEW, 4 * FEW_BYTES
 """Values of figures, and bytes of their files, of which those of some groups are made in memory: as many as few rows of a hundred columns have."""
 
 
+_NARROW = 8
+"""Columns of rows that a gate copies whole, as fast as it is told which of them are read."""
+
+
 class Grouping:
     """The step of a stage at which the query of a segment is cut.
 
@@ -123,7 +127,7 @@ class Grouping:
     def partial(self) -> pl.LazyFrame:
         """Return what is to be kept of each unit that this run reads."""
         query, node, step = self.query, self.node, self.step
-        inputs = {n: query.table(n) for n in node.inputs}
+        inputs = {n: query.table(n, self._reads) for n in node.inputs}
         # how far event time is can be told once all rows have flowed by
         ahead = query.stepped(node, inputs, step, query.counts(node))
         if self.work.reread:
@@ -135,6 +139,23 @@ class Grouping:
         if self._fold is not None and self._spread is None:
             self.larger = not {*self._fold.by}.issubset((*self.by, *node.steps[step][0].implied))
         return rows.sort(self.order, nulls_last=True) if self.order else rows
+
+    @property
+    def _reads(self) -> frozenset[str] | None:
+        """The columns that the step reads, where rows come to it right from a gate which takes some out; None if they may be all.
+
+        Of few columns it is not asked: to copy these takes no longer.
+        """
+        ahead, *more = self.node.inputs
+        gate = self.query.plan.nodes[ahead]
+        removes = any(c.removes_rows for c in gate.checks)
+        if more or self.step or self.work.reread or not removes or len(gate.schema) <= _NARROW:
+            return None
+        readers = [n for n in self.query.segment.nodes if ahead in self.query.plan.nodes[n].inputs]
+        if readers != [self.node.name]:
+            return None
+        stub = self._stub()
+        return self.node.fold(stub, {ahead: stub}, 0).reads
 
     def pairs(self) -> pl.LazyFrame | None:
         """Return pairs of groups and the units that hold their rows, ordered by group, where all rows were read; None if there are no rows.

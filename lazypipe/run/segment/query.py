@@ -7,7 +7,7 @@ engine's own threads, so none of them may start a streaming query (docs/decision
 from __future__ import annotations
 
 from collections import Counter as Counted
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
 from typing import Any
@@ -174,8 +174,8 @@ class Query:
         file = pl.col(UNIT).replace_strict([*files], [*files.values()], default=None, return_dtype=pl.String)
         return frame.with_columns(pl.coalesce(FILE_COLUMN, file).alias(FILE_COLUMN))
 
-    def frame(self, name: str) -> pl.LazyFrame:
-        """Return a node's rows as this run computes them: counted, checked, split."""
+    def frame(self, name: str, reads: Container[str] | None = None) -> pl.LazyFrame:
+        """Return a node's rows as this run computes them: counted, checked, split; a gate may leave out columns that nobody ``reads``."""
         units = self.work.units.get(name)
         if name in self.run.kept:
             shared = self._shared(name)
@@ -217,6 +217,7 @@ class Query:
             raw=bool(node.raw),
             unit=UNIT if told else None,
             hashing=hashing,
+            passed=reads,
         )
         self.taps[name] = gate
         return gate.attach(frame, lookup)
@@ -482,10 +483,10 @@ class Query:
         taps = self.taps
         return lambda _: observer(name, number, many, sum(t.rows for t in taps.values()))
 
-    def table(self, name: str) -> Table:
-        """Return a node's rows as this run computes them, as an input of a stage."""
+    def table(self, name: str, reads: Container[str] | None = None) -> Table:
+        """Return a node's rows as this run computes them, as an input of a stage; perhaps without columns that it does not ``read``."""
         extra = (FILE_COLUMN,) if name in self._filed else self._carried(name)
-        return Table(self.frame(name), self.plan.nodes[name].schema, extra, self.is_large(name))
+        return Table(self.frame(name, reads), self.plan.nodes[name].schema, extra, self.is_large(name))
 
     def is_large(self, name: str) -> bool:
         """Whether the rows that this run reads of a node may take more memory than there is for them."""
