@@ -12,6 +12,7 @@ from lazypipe.errors import first_line
 from lazypipe.ops.base import Operation, Scope, Table
 from lazypipe.spec.arguments import TYPES, arg, check_dtype, choice
 from lazypipe.spec.types import dtype_name, inner_types, instance_of
+from lazypipe.sql.text import quoted
 
 __all__ = ["Cast", "converted", "refusal"]
 
@@ -24,7 +25,7 @@ class Cast(Operation):
 
     Text is parsed as ISO 8601: 2013-01-31, 12:30:00, 2013-01-31T12:30:00Z. A datetime with a time zone accepts text
     with an offset, and takes text without one as local time. A datetime without a time zone accepts only text without
-    an offset. true/false, t/f, yes/no, y/n and 1/0 become booleans, in upper or lower case. Converting a float to an
+    an offset. Numbers do not become dates. true/false, t/f, yes/no, y/n and 1/0 become booleans, in upper or lower case. Converting a float to an
     integer truncates it.
 
     Examples
@@ -57,6 +58,11 @@ class Cast(Operation):
         casts = {}
         for name, written in self.columns.items():
             target = check_dtype(written)
+            if target == pl.Date and (table.schema[name].is_numeric() or table.schema[name] == pl.Boolean):
+                # Polars takes 20130131 for as many days since 1970
+                what = f"column {name!r} cannot be cast from {dtype_name(table.schema[name])} to Date"
+                fix = f"derive it from its digits: {name}: date({quoted(name)}::text, '%Y%m%d')"
+                raise scope.fault(what, fix, "columns", name)
             casts[name] = converted(pl.col(name), table.schema[name], target, strict=strict)
             reason = refusal(table.schema[name], target)
             if reason is not None:

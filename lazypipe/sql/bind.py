@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import lru_cache
 
 import polars as pl
 
 from lazypipe.errors import closest, first_line, nearest
-from lazypipe.sql.exprs import dtype_of, empty, settled, substituted, try_out, value_of
+from lazypipe.sql.exprs import cast_to_dates, dtype_of, empty, settled, substituted, try_out, value_of
 from lazypipe.sql.prepared import prepared, refuse_equal_to_null, understood, written
 from lazypipe.sql.text import SqlError, Token, arguments_of, quoted, tokenize
 
@@ -105,6 +106,8 @@ def _without_params(sql: str) -> str:
 def _tried(sql: str, columns: tuple[tuple[str, pl.DataType], ...]) -> pl.Expr:
     schema = pl.Schema(columns)
     expr = bind(sql, schema)
+    if _TO_DATES.search(sql) is not None:
+        _refuse_dates_of_numbers(expr, schema)
     try_out(expr, empty(schema))
     if not _may_cast(sql, expr, schema):
         return expr
@@ -115,6 +118,21 @@ def _tried(sql: str, columns: tuple[tuple[str, pl.DataType], ...]) -> pl.Expr:
         if _NEVER.match(first_line(error)):
             raise
     return expr
+
+
+_TO_DATES = re.compile(r"(::|\bas)\s*date\b", re.IGNORECASE)
+
+
+def _refuse_dates_of_numbers(expr: pl.Expr, schema: pl.Schema) -> None:
+    """Raise SqlError where a number is cast to a date: Polars takes 20130131 for as many days since 1970, databases refuse it."""
+    for operand in cast_to_dates(expr):
+        with suppress(SqlError):  # of what stands in another context, such as that of a list
+            dtype = dtype_of(operand, schema)
+            if dtype.is_numeric() or dtype == pl.Boolean:
+                break
+    else:
+        return
+    raise SqlError(f"{dtype} is no date", "read its digits, as in date(x::text, '%Y%m%d')")
 
 
 _NEVER = re.compile(

@@ -14,7 +14,17 @@ import polars as pl
 from lazypipe.errors import first_line
 from lazypipe.sql.text import SqlError
 
-__all__ = ["columns_of", "dtype_of", "empty", "in_pairs", "settled", "substituted", "try_out", "value_of"]
+__all__ = [
+    "cast_to_dates",
+    "columns_of",
+    "dtype_of",
+    "empty",
+    "in_pairs",
+    "settled",
+    "substituted",
+    "try_out",
+    "value_of",
+]
 
 
 def empty(schema: Mapping[str, pl.DataType]) -> pl.DataFrame:
@@ -106,6 +116,28 @@ def in_pairs(combined: Callable[[pl.Expr, pl.Expr], pl.Expr], parts: Iterable[pl
         pairs = [combined(a, b) for a, b in zip(found[::2], found[1::2], strict=False)]
         found = [*pairs, *found[2 * len(pairs) :]]
     return found[0]
+
+
+def cast_to_dates(expr: pl.Expr) -> Iterator[pl.Expr]:
+    """Yield what an expression casts to dates.
+
+    Examples
+    --------
+    >>> [str(e) for e in cast_to_dates(pl.sql_expr("coalesce(n::date, (m + 1)::text::date)"))]
+    ['col("n")', '[(col("m")) + (dyn int: 1)].strict_cast(String)']
+    """
+
+    def walk(node: Any) -> Iterator[Any]:
+        if isinstance(node, dict):
+            cast = node.get("Cast")
+            if isinstance(cast, dict) and cast.get("dtype") == {"Literal": "Date"}:
+                yield cast["expr"]
+            yield from walk([*node.values()])
+        elif isinstance(node, list):
+            for part in node:
+                yield from walk(part)
+
+    yield from map(_from_json, walk(json.loads(expr.meta.serialize(format="json"))))
 
 
 def settled(expr: pl.Expr, schema: pl.Schema, keys: Collection[str] = ()) -> pl.Expr:

@@ -47,7 +47,7 @@ def source(folder: Path, rows: pl.DataFrame, *gate: dict[str, Any]) -> Any:
             "try_cast(s AS timestamp)",
             "String cannot be cast to Datetime; write timestamp(x), or put the operation cast",
         ),
-        ("n::date", "Decimal(10, 2) cannot be cast to Date; cast it to a type in between"),
+        ("n::date", "Decimal(10, 2) is no date; read its digits"),
         ("du || 'x'", "Duration(us) cannot be cast to String; cast it to a type in between"),
         ("l = 'x'", "a list cannot be cast to String; cast it to a type in between"),
         ("c::date", "a category cannot be cast to Date; cast it to a type in between"),

@@ -225,6 +225,13 @@ OPERATIONS = {
     "over: {by: origin, columns: {@a: lag(delay) OVER ()}}": (
         "lag needs an order in its window; write lag(…) OVER (ORDER BY t), perhaps with PARTITION BY"
     ),
+    "cast: {@flight: Date}": (
+        "column 'flight' cannot be cast from Int64 to Date; derive it from its digits: flight: date(\"flight\"::text, '%Y%m%d')"
+    ),
+    "derive: {@a: flight::date}": "Int64 is no date; read its digits, as in date(x::text, '%Y%m%d')",
+    "derive: {@a: 'coalesce(cast(delay + 1 AS date), time_hour::date)'}": (
+        "Float64 is no date; read its digits, as in date(x::text, '%Y%m%d')"
+    ),
     "derive: {@a: isnan(delay)}": "unknown function 'isnan'; write x = 'nan'::double",
     'derive: {@a: "CAST(flight AS money)"}': (
         "unknown SQL type 'money'; write one such as bigint, double, text, date or timestamp"

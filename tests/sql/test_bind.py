@@ -516,6 +516,15 @@ def test_what_polars_takes_for_something_else_is_what_it_is_in_a_database(text: 
         ]
 
 
+@pytest.mark.parametrize(
+    "text", ["d::date", "t::date", "n::text", "date(n::text, '%Y%m%d')", "NULL::date", "least(t, d)::date"]
+)
+def test_what_is_a_date_becomes_one(text: str) -> None:
+    data = pl.DataFrame({"n": [20130131], "d": [dt.date(2013, 1, 31)], "t": [dt.datetime(2013, 1, 31, 5)]})
+    found = data.select(v=tried(text, data.schema, {}))["v"].item()
+    assert found in (None, "20130131", dt.date(2013, 1, 31))
+
+
 @pytest.mark.parametrize("text", ["sqrt({})", "cbrt({})", "atan2({}, 2)", "atan2(2, {})", "1 + sqrt(sqrt({}))"])
 def test_roots_and_angles_are_of_numbers(text: str) -> None:
     """Of text that is no number Polars makes null, and of a date its days."""
