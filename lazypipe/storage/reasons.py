@@ -55,15 +55,17 @@ def may_pass(reason: str) -> bool:
     return is_of_store(reason) and _PASSING.search(reason) is not None
 
 
+_INVALID = " is not a valid "
+"""What stands between a value and the type that it does not have."""
 _READINGS = (
     (
         r"could not parse `(.*?)` as dtype `(.*?)` at column '(.*?)' \(column number \d+\)",
-        r"{1!r} in column {3!r} is not a valid {2}",
+        r"{1!r} in column {3!r}" + _INVALID + "{2}",
     ),
     (r"could not parse `(.*)", "a quote is not closed after {1!r}"),
     (r"found more fields than defined in 'Schema'", "a line has too many fields"),
     (r"invalid utf-8 sequence|error parsing line: InvalidUtf8 at character .*", "the text is not UTF-8"),
-    (r"cannot parse '(.*)' \([\w ]+\) as (.*)", r"{1!r} is not a valid {2}"),
+    (r"cannot parse '(.*)' \([\w ]+\) as (.*)", "{1!r}" + _INVALID + "{2}"),
     (r"(?:error parsing line: )?Syntax at character .*|error parsing line: .*", "a line is not JSON"),
     (r"unexpected dtype when deserializing ndjson", "JSON has no values of a type that is declared, such as Duration"),
     (r"NDJSON line expected to contain JSON object: .*", "a line is JSON, but no object"),
@@ -95,7 +97,7 @@ def is_packing(reason: str) -> bool:
 
 
 _TOO_NARROW = re.compile(
-    r"[`'](?P<number>[+-]?\d+)[`'](?: as dtype `([iu]\d+)`| \([\w ]+\) as (U?Int\d+)|.* is no (U?Int\d+))"
+    r"[`'](?P<number>[+-]?\d+)[`'](?: as dtype `([iu]\d+)`| \([\w ]+\) as (U?Int\d+)|.*" + _INVALID + r"(U?Int\d+))"
 )
 
 
@@ -106,7 +108,7 @@ def too_narrow(reason: str) -> str | None:
     --------
     >>> too_narrow("could not parse `5000000000` as dtype `i32` at column 'x' (column number 1)"), too_narrow("cannot parse 'a' (string) as Int32")
     ('Int32', None)
-    >>> too_narrow("'5' is no Int32 (line 2)"), too_narrow("'-5' is no UInt8 (line 2)")
+    >>> too_narrow("'5' is not a valid Int32 (line 2)"), too_narrow("'-5' is not a valid UInt8 (line 2)")
     (None, 'UInt8')
     """
     found = _TOO_NARROW.search(reason)
@@ -124,13 +126,13 @@ def is_misfit(reason: str) -> bool:
 
     Examples
     --------
-    >>> is_misfit("cannot parse '5' (string) as Int64"), is_misfit("'five' is no Int64 (line 2)"), is_misfit("a line is not JSON")
+    >>> is_misfit("cannot parse '5' (string) as Int64"), is_misfit("'five' is not a valid Int64 (line 2)"), is_misfit("a line is not JSON")
     (True, True, False)
     """
-    return re.match(r"cannot parse '|('.*'|\*\*\*) is no ", reason, re.DOTALL) is not None
+    return re.match(r"cannot parse '|('.*'|\*\*\*)" + _INVALID, reason, re.DOTALL) is not None
 
 
-_NO_NUMBER = re.compile(r"could not parse `([^`]*)` as dtype |'([^']*)' in column '.*' is no ", re.DOTALL)
+_NO_NUMBER = re.compile(r"could not parse `([^`]*)` as dtype |'([^']*)' in column '.*'" + _INVALID, re.DOTALL)
 _GROUPED = re.compile(r"[+-]?\d{1,3}([., '])\d{3}(?:\1\d{3})*((?!\1)[.,]\d*)?")
 
 

@@ -336,7 +336,9 @@ def test_tables_that_cannot_be_read(tmp_path: Path) -> None:
     data = bytearray(Path(whole).read_bytes())
     data[4:40] = b"x" * 36
     (tmp_path / "torn.parquet").write_bytes(data)
-    with pytest.raises(lp.LazypipeError, match="^the tables cannot be compared: .*; check that both can be read"):
+    with pytest.raises(
+        lp.LazypipeError, match="^the tables cannot be compared: .*; check that each of them can be read completely"
+    ):
         lp.diff(whole, str(tmp_path / "torn.parquet"), key="k")
     with pytest.raises(lp.LazypipeError, match="^the format of '.*x.weird' is not known from its name; add format"):
         lp.diff(whole, str(tmp_path / "x.weird"), key="k")

@@ -1104,7 +1104,7 @@ def test_files_that_overlap_too_much_are_put_in_order_again(tmp_path: Path) -> N
     assert {f.layout for f in commit.files} == {layout}
     assert_frame_equal(world.content(), rows(0, 4_500))
     warned = lp.ledger(world.plan()).verify(datasets=[world.uri]).warnings
-    assert [w.what.partition(",")[0] for w in warned] == ["version 2 was written anew by 'm'"]  # no other
+    assert [w.what.partition(",")[0] for w in warned] == ["version 2 was rewritten by 'm'"]  # no other
     world.run()
     assert [s.status for s in world.result.segments] == ["unchanged"]
 

@@ -71,4 +71,4 @@ def test_what_a_run_held_is_freed(tmp_path: Path, stages: str) -> None:
     gc.collect()  # what Polars held, which only the first let go of
     assert bad
     queries = [held for held in gc.get_objects() if isinstance(held, Query)]
-    assert [q for q in queries if str(tmp_path) in q.run.state] == []
+    assert [q for q in queries if str(tmp_path) in q.plan.state.uri] == []

@@ -467,3 +467,18 @@ def test_what_became_of_files_is_no_longer_known(tmp_path: Path) -> None:
     assert world.rows() == [(1, 1), (2, 2)]
     world.run(full=True).raise_for_status()
     assert world.rows() == world.rows("sums") == [(1, 1), (2, 2)]
+
+
+def test_a_commit_that_cannot_be_read_is_told_by_a_preview(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    world.deliver(1)
+    world.run()
+    world.deliver(2, 3)
+    world.merge()
+    (commit,) = (tmp_path / "b.commits").glob("*1.json")
+    commit.write_text("{")
+    with pytest.raises(lp.StorageError, match=r"b\.commits/0+1\.json: the commit file"):
+        world.pipe.compile().preview()
+    assert {s["name"]: s["how"] for s in world.pipe.compile(outputs=["a"]).preview() if s["name"] == "a"} == {
+        "a": "units"
+    }

@@ -55,7 +55,7 @@ def test_a_value_in_quotes_is_not_too_large_and_what_is_said_about_it_works(
         plan(tmp_path, "ndjson", dtype).run().raise_for_status()
     value = cell.strip('"')
     assert str(caught.value).endswith(
-        f"in/1.ndjson: source 'a': is not readable as ndjson: '{value}' is no {dtype} (line 2); fix the line, declare another type in contract, "
+        f"in/1.ndjson: source 'a': is not readable as ndjson: '{value}' is not a valid {dtype} (line 2); fix the line, declare another type in contract, "
         "or say on_type_change: discard_row there, which reads values in quotes, and quarantines rows that do not fit"
     )
     contract = {"columns": {"x": dtype}, "on_type_change": "discard_row"}

@@ -712,7 +712,7 @@ def test_the_last_snapshots_are_kept(world: World) -> None:
 @pytest.mark.parametrize(
     ("output", "message"),
     [
-        ({"mode": "merge"}, "outputs.orders.mode: 'mode' cannot be 'merge'; known values: "),
+        ({"mode": "merge"}, "outputs.orders.mode: 'mode' cannot be 'merge'; here that is called 'upsert'"),
         ({"mode": "scd2"}, "outputs.orders.mode: mode: scd2 needs a key; add key: the columns that identify a row"),
         ({"mode": "upsert", "key": "idd"}, "outputs.orders.key[0]: unknown column 'idd'; did you mean 'id'?"),
         ({"mode": "upsert", "key": "id", "order_by": "tt"}, "outputs.orders.order_by[0]: unknown column 'tt'; "),

@@ -138,7 +138,9 @@ def test_texts_of_partitions(tmp_path: Path, text: list[str], kind: str, value: 
 def test_texts_that_are_no_values(tmp_path: Path, text: str, kind: str) -> None:
     uri = written(tmp_path, **FILES)
     edit(uri, kind, {"none": text})
-    with pytest.raises(StorageError, match=f"the Delta log says '{text}' of partition column 'none', which is no "):
+    with pytest.raises(
+        StorageError, match=f"the Delta log says '{text}' of partition column 'none', which is not a valid "
+    ):
         read_table(uri)
 
 
