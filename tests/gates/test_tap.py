@@ -58,6 +58,16 @@ def marked(tap: Tap, frame: pl.DataFrame) -> pl.DataFrame:
     return tap._marked.frame.collect()
 
 
+@pytest.mark.parametrize("run", [streamed, direct])
+def test_a_repaired_row_was_checked_where_it_met_the_condition_before(run: Run, tmp_path: Path) -> None:
+    rule = {"not_null": {"columns": "v", "where": "v IS NULL OR v > 100", "action": "repair", "repair": {"default": 3}}}
+    tap = Tap(checks(SCHEMA, rule), SCHEMA, run="r", spill=tmp_path)
+    good = run(tap, pl.DataFrame({"k": [1, 2, 3], "v": [None, 200, 1]}, schema=SCHEMA))
+    assert good["v"].to_list() == [3, 200, 1]
+    (tally,) = tap.tallies.values()
+    assert (tally.evaluated, tally.repaired) == ({"not_null:v": 2}, {"not_null:v": 1})
+
+
 @pytest.fixture(params=[streamed, direct])
 def run(request: pytest.FixtureRequest) -> Run:
     found: Run = request.param

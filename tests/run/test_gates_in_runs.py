@@ -316,12 +316,6 @@ def test_a_source_of_repeated_keys_that_feeds_two_stages(tmp_path: Path) -> None
 # every row is seen, whatever reads the gate's rows
 
 
-def test_a_repaired_row_was_checked_where_it_met_the_condition_before(case: Case) -> None:
-    rule = {"not_null": {"columns": "v", "where": "v IS NULL OR v > 100", "action": "repair", "repair": {"default": 3}}}
-    (check,) = case.run([rule]).gates[case.node].checks
-    assert (check.evaluated, check.repaired) == (3, 1)
-
-
 @pytest.mark.parametrize(
     "step",
     [
