@@ -69,6 +69,24 @@ def test_run_says_what_it_did(shop: Path, capsys: pytest.CaptureFixture[str]) ->
     assert (shop.parent / "out/large.csv").read_text() == "id,customer,amount\n1,a,5\n3,b,500\n"
 
 
+def test_run_says_what_was_repaired(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A cell that was changed is told, although the rule holds now."""
+    repair = "{column: amount, max: 100, action: repair, repair: {clip: true}}"
+    shop.write_text(DEFINITION.replace("{column: amount, max: 1000}", repair))
+    code, _, err = run(capsys, "run", shop)
+    assert code == 0
+    assert "    pass: large: between:amount: 1 of 3 rows repaired" in err.splitlines()
+    shop.write_text(
+        DEFINITION.replace("{column: amount, max: 1000}", repair.replace("clip: true", "set: amount - 400, then: warn"))
+    )
+    pl.DataFrame({"id": [1, 2], "customer": ["a", "b"], "amount": [700, 500]}).write_parquet(
+        shop.parent / "orders.parquet"
+    )
+    code, _, err = run(capsys, "run", shop)
+    assert code == 0
+    assert "    warn: large: between:amount: 1 of 2 rows repaired, 1 could not be (warn)" in err.splitlines()
+
+
 def test_run_as_json(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = run(capsys, "run", shop, "--json", "--param", "least=10")
     result = json.loads(out)

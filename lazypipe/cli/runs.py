@@ -209,7 +209,7 @@ def _tell(result: lp.RunResult) -> None:
             say(f"    {why}")
         for gate in segment.gates:
             for check in gate.checks:
-                if check.status != "pass":
+                if check.status != "pass" or check.repaired:
                     say(f"    {check.status}: {gate.node}: {check}")
         for line in incomplete(segment.to_dict()):
             say(line)

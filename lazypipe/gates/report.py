@@ -32,6 +32,8 @@ class CheckResult:
     --------
     >>> CheckResult("unique:id", "unique", "quarantine", "warn", evaluated=1200, failed=2)
     <CheckResult warn: unique:id: 2 of 1,200 rows (quarantine)>
+    >>> CheckResult("between:amount", "between", "fail", "pass", evaluated=1200, failed=0, repaired=3)
+    <CheckResult pass: between:amount: 3 of 1,200 rows repaired>
     """
 
     id: str
@@ -82,6 +84,9 @@ class CheckResult:
             shown = [f"{_key(g)}: {g.get(VALUE)}" for g in self.groups] or [str(self.value)]
             groups = f" in {self.failed:,} of {self.evaluated:,} groups{limit}" if self.groups else ""
             return f"{self.id}: {'; '.join(shown)}, expected {self.expected}{groups} ({self.action})"
+        if self.repaired:
+            left = f", {self.failed:,} could not be{limit} ({self.action})" if self.failed else ""
+            return f"{self.id}: {self.repaired:,} of {self.evaluated:,} rows repaired{left}"
         return f"{self.id}: {self.failed:,} of {self.evaluated:,} rows{limit} ({self.action})"
 
 

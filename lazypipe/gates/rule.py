@@ -223,10 +223,10 @@ class Rule(Arguments):
     )
     repair: Mapping[str, Any] | None = arg(
         MAPPING,
-        "With action: repair, what to put in place of a violating value. One of {set: SQL}, {null: true}, "
-        "{default: value}, {clip: true} (the nearest bound), {previous: [columns to order by]} (the last valid value "
-        "before it), or {previous: {order_by: [columns], by: [columns to group by]}}. Add {then: action} for rows that "
-        "violate even so; its default is fail.",
+        "One of {set: SQL}, {null: true}, {default: value}, {clip: true} (the nearest bound), {previous: [columns to "
+        "order by]} (the last valid value before it), or {previous: {order_by: [columns], by: [columns to group by]}}: "
+        "what action: repair puts in place of a violating value. Add {then: action} for rows that violate even so; its "
+        "default is fail.",
         default=None,
     )
     where: str | pl.Expr | None = arg(SQL, "SQL condition; only rows for which it is true are checked.", default=None)

@@ -201,7 +201,9 @@ def _broken(source: BoundSource, file: FileInfo) -> SourceError | None:
 
 
 def _unread(source: BoundSource, part: Snapshot, error: BaseException) -> SourceError:
-    fix = "fix the file, or change the contract" if part.logged is None else "restore it from a backup"
+    fix = "fix the file, or change the contract"
+    if part.logged is not None:
+        fix = "restore it from a backup, or run the pipeline that writes it in full, which rebuilds the dataset"
     if part.table is not None:
         fix = "read a later version if VACUUM has deleted it, or restore it from a backup"
     return SourceError(source.reader.told(error), uri=part.files[0].uri, fix=fix)

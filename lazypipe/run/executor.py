@@ -329,7 +329,7 @@ class _Execution:
         commit = work.commit
         assert commit is not None
         self.run.published.setdefault(segment.node, (dataset, commit))
-        self.run.kept.setdefault(segment.node, cache(partial(dataset.scan, commit)))
+        self.run.kept.setdefault(segment.node, cache(partial(dataset.whole, commit)))
         return SegmentResult(
             segment.name,
             "unchanged",

@@ -127,6 +127,25 @@ def test_a_data_file_of_the_last_commit_is_gone(tmp_path: Path) -> None:
     assert held(tmp_path) == [3, 4, 30]
 
 
+def test_a_data_file_is_gone_of_an_output_that_others_are_made_of(tmp_path: Path) -> None:
+    """The output itself has nothing to do, and does not look; who reads it says which version lacks what, and not that a stage is wrong."""
+    data = {**DATA, "outputs": {"b": {"to": "out/b"}, "c": {"to": "c.csv"}}}
+    data["stages"] = {**DATA["stages"], "c": {"from": "b", "do": [{"derive": {"y": "x * 2"}}]}}
+    data["stages"]["c"]["do"].append({"aggregate": {"by": ["y"], "aggregate": {"n": "count(*)"}}})
+    put(tmp_path, "1", 1)
+    pipe = lp.Pipeline.from_dict(data, base=str(tmp_path))
+    assert pipe.compile().run().status == "done"
+    (file,) = (tmp_path / "out/b").glob("*.parquet")
+    file.unlink()
+    kept, made = pipe.compile().run().segments
+    assert kept.status == "unchanged"
+    assert str(made.error) == (
+        f"{file}: a data file of version 1 is gone; restore it from a backup, roll back, or run in full, which rebuilds the output"
+    )
+    assert pipe.compile().run(full=True).status == "done"
+    assert (tmp_path / "c.csv").read_text() == "y,n\n2,1\n"
+
+
 def test_a_data_file_is_gone_from_a_store_and_its_rows_are_to_be_written_once_more(tmp_path: Path) -> None:
     uri = f"memory://{tmp_path.name}/b"
     data = {**DATA, "outputs": {"b": {"to": uri}}}

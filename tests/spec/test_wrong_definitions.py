@@ -389,6 +389,11 @@ RULES = {
     "@unique: orign": NO_ORIGN,
     "unique: {columns: origin, @action: fial}": "'action' cannot be 'fial'; did you mean 'fail'?",
     "@between: delay": "'between' must be a mapping, not 'delay'; write between: {column: …}",
+    "between: {column: delay, max: 9, action: repair, @repair: clip}": (
+        "'repair' must be a mapping, not 'clip'; write one of {set: SQL}, {null: true}, {default: value}, {clip: true} (the nearest bound), "
+        "{previous: [columns to order by]} (the last valid value before it), or {previous: {order_by: [columns], by: [columns to group by]}}: "
+        "what action: repair puts in place of a violating value"
+    ),
     "@between: {min: 1}": "'column' is missing in 'between'; add column: the column to check",
     "between: {@column: dely, min: 1}": NO_DELY,
     "between: {@column: delay}": "between needs a bound; give min, max or both",

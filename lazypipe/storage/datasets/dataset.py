@@ -129,6 +129,11 @@ class Dataset:
             tags=tags,
         )
 
+    def whole(self, commit: Commit) -> pl.LazyFrame:
+        """Return the rows of a commit that was not written just now; raises StorageError as ``refuse_gone``."""
+        self.refuse_gone(commit)
+        return self.scan(commit)
+
     def refuse_gone(self, commit: Commit) -> None:
         """Raise StorageError if a data file of a commit is gone from a local folder; of other stores it would take a request for each."""
         if not uris.is_local(self.uri):
@@ -448,8 +453,7 @@ def scan(
     """
     dataset = Dataset(uri, storage_options)
     commit = dataset.read(version=version, as_of=as_of)
-    dataset.refuse_gone(commit)
-    frame = dataset.scan(commit)
+    frame = dataset.whole(commit)
     if columns is None:
         return frame
     chosen = list(dict.fromkeys([columns] if isinstance(columns, str) else map(_name_of, columns)))
