@@ -134,7 +134,9 @@ class _Evaluation:
         masking = expr.kind == "function" and expr.name in self._masks
         for flows, _ in args:
             found |= made(flows, _VALUES.get(expr.kind, "TRANSFORMATION"), masking=masking)
-        for flows, said in by:
+        # a condition that nobody wrote decides nothing: a sum of no values is null
+        shown = by if expr.kind != "ternary" or text != args[0][1] else []
+        for flows, said in shown:
             found |= decided(flows, _DECIDES[expr.kind], said.text)
         return found, text
 
@@ -236,7 +238,7 @@ def _chosen(node: PlanNode, state: _State, rows: dict[Flow, str]) -> _State:
 def _group_by(node: PlanNode, state: _State, here: _Evaluation, rows: dict[Flow, str]) -> _State:
     grouped = [Named(n, e) for n, e in zip(node.option("names"), node.keys, strict=True)]
     columns, texts = _named(grouped, here)
-    rows |= here.decides(node.keys, "GROUP_BY")
+    rows |= here.decides(node.keys, "GROUP_BY", listed([*texts.values()]))
     index = node.option("index")
     if index is not None:
         # the window's start, and its bounds where they are asked for

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
+from lazypipe.plan.idioms import idiom
 from lazypipe.plan.nodes import PlanExpr
 from lazypipe.sql.text import quoted
 
@@ -29,7 +30,7 @@ _AGGREGATES = {"mean": "AVG", "count": "COUNT", "std": "STDDEV", "var": "VARIANC
 _FUNCTIONS = {
     "str.uppercase": "UPPER", "str.lowercase": "LOWER", "str.len_chars": "LENGTH", "str.starts_with": "STARTS_WITH",
     "str.ends_with": "ENDS_WITH", "dt.truncate": "DATE_TRUNC", "fill_null": "COALESCE", "coalesce": "COALESCE", "abs": "ABS",
-    "round": "ROUND", "as_struct": "STRUCT",
+    "round": "ROUND", "as_struct": "STRUCT", "dt.date": "DATE", "dt.year": "YEAR", "dt.month": "MONTH",
 }  # fmt: skip
 _NOTHING = re.compile(r"(CAST\()?CAST\(.* IS NULL AS Int(8|64)\) \* 0( AS \w+\))?", re.DOTALL)
 """What is added to a number for that it is divided by as a column (``dialect.py``); nobody wrote it."""
@@ -81,7 +82,11 @@ def shortened(text: Text, name: str) -> Text:
     >>> len(shortened(Text("x" * 800), "__lazypipe_violates_0").text)
     800
     """
-    return text if len(text.text) <= LONGEST or name.startswith("__lazypipe") else identifier(name)
+    plain = name.removeprefix("__lazypipe_")
+    # the bounds of windows are given the names that they have afterwards
+    if len(text.text) <= LONGEST or (plain != name and not plain.startswith("window")):
+        return text
+    return identifier(plain)
 
 
 def listed(texts: Sequence[Text]) -> str:
@@ -104,7 +109,8 @@ def render(expr: PlanExpr, args: Sequence[Text], by: Sequence[Text]) -> Text:
     >>> render(PlanExpr("operator", "Plus"), [Text("a"), Text("b * 2", compound=True)], []).text
     'a + (b * 2)'
     """
-    made = _render(expr, args, by)
+    known = idiom(expr, [a.text for a in args], [b.text for b in by])
+    made = _render(expr, args, by) if known is None else Text(known, compound=known[-1] != ")")
     return made if len(made.text) <= 4 * LONGEST else Text(f"{made.text[: 4 * LONGEST]}…", made.compound)
 
 
@@ -161,6 +167,8 @@ def _function(expr: PlanExpr, args: Sequence[Text]) -> Text:
     if name in ("any_horizontal", "all_horizontal"):
         sign = " OR " if name == "any_horizontal" else " AND "
         return Text(sign.join(a.inner for a in args), compound=len(args) > 1)
+    if name == "dt.convert_time_zone":
+        return Text(f"{args[0].inner} AT TIME ZONE '{expr.options[0]}'", compound=True)
     if name == "struct.field_by_name":
         return Text(f"{args[0].inner}.{_name(expr.options[0])}")
     known = _FUNCTIONS.get(name)

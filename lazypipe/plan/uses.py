@@ -69,7 +69,7 @@ def _compared(edge: Edge) -> Compare:
     """Tell how a filter compares a column, by the text of the filter."""
     column = re.escape(identifier(edge.source.name).text)
     before, after = rf"(?<![\w.\"]){column}\s*", rf"\s*(?<![<>=]){column}(?![\w.\"])"
-    said = re.sub(r"NOT \([^()]*\)", "", edge.text)  # all but some values are no help
+    said = re.sub(r"NOT \([^()]*\)|\([^()]*\) IS NOT TRUE", "", edge.text)  # all but some values are no help
     if re.search(before + _EQUAL, said) or re.search(r"(?<![<>!=])=" + after, said):
         return "equal"
     if re.search(before + _RANGE, edge.text) or re.search(r"(<|(?<!<)>)=?" + after, edge.text):
