@@ -235,10 +235,15 @@ def _chosen(node: PlanNode, state: _State, rows: dict[Flow, str]) -> _State:
     return _State(columns, {c: state.texts.get(c, identifier(c)) for c in columns}, rows)
 
 
+_REPEATED: Mapping[str, str] = {"__lazypipe_number": "window", "__lazypipe_begin": "window_start"}
+"""What a row is repeated for that lies in several windows, as their columns are called afterwards."""
+
+
 def _group_by(node: PlanNode, state: _State, here: _Evaluation, rows: dict[Flow, str]) -> _State:
     grouped = [Named(n, e) for n, e in zip(node.option("names"), node.keys, strict=True)]
     columns, texts = _named(grouped, here)
-    rows |= here.decides(node.keys, "GROUP_BY", listed([*texts.values()]))
+    keys = [identifier(_REPEATED[n]) if n in _REPEATED and "EXPLODE(" in t.text else t for n, t in texts.items()]
+    rows |= here.decides(node.keys, "GROUP_BY", listed(keys))
     index = node.option("index")
     if index is not None:
         # the window's start, and its bounds where they are asked for

@@ -51,12 +51,15 @@ def test_figures_of_windows_are_told_as_the_aggregates_they_are(window: dict[str
         ("1h", {}, "k, DATE_TRUNC(t, '1h'), DATE_TRUNC(t, '1h') + '1h'"),
         ("90s", {}, "k, DATE_TRUNC(t, '90s'), DATE_TRUNC(t, '90s') + '90s'"),
         ("1d", {"time_zone": "Europe/Paris"}, "k, window_start, window_end"),
+        ("1h", {"period": "3h"}, "k, window_start"),
+        (["1h", "1d"], {}, "k, window, window_start"),
         ("1w", {"time_zone": "Europe/Paris"}, "k, window_start, window_end"),
         ("1mo", {"time_zone": "Europe/Paris"}, "k, window_start, window_end"),
     ],
 )
-def test_windows_are_told_by_what_they_begin_with(every: str, more: dict[str, Any], expected: str) -> None:
-    found = lineage({"window": {"time": "t", "every": every, "by": "k", "aggregate": {"m": "median(x)"}, **more}})
+def test_windows_are_told_by_what_they_begin_with(every: Any, more: dict[str, Any], expected: str) -> None:
+    aggregate = {"m": "avg(x)" if "period" in more or isinstance(every, list) else "median(x)"}
+    found = lineage({"window": {"time": "t", "every": every, "by": "k", "aggregate": aggregate, **more}})
     assert texts(found, "GROUP_BY") == {expected}
 
 
