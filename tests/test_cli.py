@@ -774,6 +774,15 @@ def test_vacuum(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert len(deleted) == 2  # the first version's data, and its quarantine
     assert err.splitlines()[-1] == "2 deleted"
     assert run(capsys, "vacuum", shop.parent / "out/large")[2] == "0 deleted\n"
+    # of all definitions in a folder
+    (shop.parent / "other.yaml").write_text(
+        DEFINITION.replace("out/large", "out/other").replace("name: shop", "name: other")
+    )
+    for _ in range(2):
+        run(capsys, "run", shop.parent, "--full")
+    code, out, _ = run(capsys, "vacuum", shop.parent, "--older-than", "0s", "--json")
+    assert code == 0
+    assert json.loads(out)["versions"] == {f"{shop.parent}/out/large": [2, 3], f"{shop.parent}/out/other": [1]}
     assert run(capsys, "vacuum", shop.parent / "nowhere")[2].startswith(
         f"{shop.parent}/nowhere: there is no dataset here"
     )

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from pathlib import Path
 
 import lazypipe as lp
 from lazypipe.cli.commands import (
     Commands,
+    definitions,
     is_definition,
     loaded,
     say,
@@ -58,7 +60,7 @@ def add(commands: Commands) -> None:
         help="rewrite files in which more than this fraction of the rows is dead. Default: 0.2",
     )
     vacuum = commands.add("vacuum", _vacuum, "Delete data files that no kept version uses.")
-    vacuum.add_argument("target", help="a pipeline definition, or a dataset's folder")
+    vacuum.add_argument("target", help="a pipeline definition, a folder of definitions, or a dataset's folder")
     vacuum.add_argument(
         "--keep",
         type=int,
@@ -83,17 +85,20 @@ def _vacuum(options: argparse.Namespace) -> int:
     if options.keep < 1:
         raise lp.LazypipeError(f"--keep {options.keep} is less than 1; keep 1 or more: one must stay in force")
     older_than = age(options.older_than, "--older-than")
-    target = loaded(options.target) if is_definition(options.target) else options.target
+    targets, place = _targets(options.target), storage_options(options)
     from lazypipe.run.maintenance import outlook
     from lazypipe.storage.datasets.dataset import Dataset
 
-    place = storage_options(options)
-    found = outlook(Dataset(target, place) if isinstance(target, str) else target, options.keep)
-    deleted = lp.vacuum(
-        target, keep=options.keep, older_than=older_than, dry_run=options.dry_run, storage_options=place or None
-    )
-    if not deleted and isinstance(target, str):
-        Dataset(target, place).read()  # which says so if there is no dataset
+    found = [o for t in targets for o in outlook(Dataset(t, place) if isinstance(t, str) else t, options.keep)]
+    deleted = [
+        path
+        for target in targets
+        for path in lp.vacuum(
+            target, keep=options.keep, older_than=older_than, dry_run=options.dry_run, storage_options=place or None
+        )
+    ]
+    if not deleted and isinstance(targets[0], str):
+        Dataset(targets[0], place).read()  # which says so if there is no dataset
     if options.json:
         write_json(
             {
@@ -122,6 +127,14 @@ def _vacuum(options: argparse.Namespace) -> int:
             )
     say(f"{len(deleted)} {'would be ' if options.dry_run else ''}deleted")
     return 0
+
+
+def _targets(named: str) -> list[lp.Pipeline | str]:
+    """Return the definitions that are named by a file or by their folder, or the dataset."""
+    folder = Path(named)
+    if is_definition(named) or (folder.is_dir() and any(is_definition(p.name) for p in folder.iterdir())):
+        return [loaded(file) for file in definitions([named])]
+    return [named]
 
 
 def _versions(numbers: Sequence[int]) -> str:

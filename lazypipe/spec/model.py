@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -140,7 +140,8 @@ class Param:
     def parse(self, value: object) -> Any:
         """Turn text (or a value of the right type) into a value of the parameter's type.
 
-        A list is text that is parted by commas, or JSON: ``[1, 2]``, of which the brackets may be left out if the default holds no text.
+        A list is text that is parted by commas, or JSON: ``[1, 2]``, of which the brackets may be left out if the default holds no text. A datetime
+        without a time zone is in UTC if the default has one.
 
         Raises
         ------
@@ -155,12 +156,14 @@ class Param:
         bare = self.type == "list" and self.default and not any(isinstance(v, str) for v in self.default)
         in_brackets = bare and isinstance(value, str) and not value.lstrip().startswith("[")
         try:
-            return _PARSERS[self.type](f"[{value}]" if in_brackets else value)
+            made = _PARSERS[self.type](f"[{value}]" if in_brackets else value)
         except (ValueError, TypeError, ArithmeticError) as error:
             text = f"{value!r} is not {_EXAMPLES[self.type]}"
             if self.type == "duration" and (number := str(value).strip()).isdecimal():
                 text = f"{text}: it has no unit; write {number}s, {number}m, {number}h, {number}d or {number}w"
             raise ValueError(text) from error
+        aware = isinstance(self.default, datetime) and self.default.tzinfo is not None
+        return made.replace(tzinfo=UTC) if aware and made.tzinfo is None else made
 
 
 def _integer(value: object) -> int:

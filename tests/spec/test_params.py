@@ -106,6 +106,15 @@ outputs: {b: {to: out}}
 """
 
 
+def test_a_time_without_a_zone_is_in_utc_if_the_default_has_a_zone() -> None:
+    noon = datetime(2013, 3, 1, 12)
+    zoned = Param("datetime", datetime(2013, 1, 1, tzinfo=timezone(timedelta(hours=1))))
+    assert zoned.parse("2013-03-01T12:00") == zoned.parse(noon) == noon.replace(tzinfo=UTC)
+    assert zoned.parse("2013-03-01T12:00+02:00") == noon.replace(tzinfo=timezone(timedelta(hours=2)))
+    assert Param("datetime", datetime(2013, 1, 1)).parse("2013-03-01T12:00") == noon
+    assert Param("datetime").parse("2013-03-01T12:00") == noon
+
+
 def test_a_parameter_becomes_a_literal_of_its_type() -> None:
     pipe = lp.Pipeline.from_yaml(TEXT)
     now = datetime(1970, 1, 1, tzinfo=UTC)
