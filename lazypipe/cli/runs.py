@@ -301,7 +301,7 @@ def _beside(segment: lp.SegmentResult) -> str | None:
 
 def _line(segment: lp.SegmentResult) -> str:
     if segment.status == "unchanged":
-        return f"{segment.name}: unchanged, version {segment.version}"
+        return f"{segment.name}: unchanged" + (f", version {segment.version}" if segment.version is not None else "")
     if segment.why and segment.status in ("waiting", "blocked"):
         return f"{segment.name}: {segment.why}"
     if segment.status != "done":

@@ -14,7 +14,7 @@ from lazypipe.compile.changes.strategy import Side, Strategy
 from lazypipe.compile.closing import closes
 from lazypipe.compile.compiled import CompiledPipeline
 from lazypipe.compile.outputs.modes import adds_to
-from lazypipe.compile.segments import Segment, and_ahead
+from lazypipe.compile.segments import Segment
 from lazypipe.errors import StorageError
 from lazypipe.gates import Check
 from lazypipe.gates.rule import PREVIOUS
@@ -22,6 +22,7 @@ from lazypipe.gates.tally import from_columns
 from lazypipe.incremental import progress
 from lazypipe.incremental.after import After
 from lazypipe.incremental.before import CONSUMED, Before, own_commit
+from lazypipe.incremental.exports import decide_export, exports_of
 from lazypipe.incremental.leaf import Leaf, left_for_later
 from lazypipe.incremental.leaves import Leaves
 from lazypipe.incremental.numbering import Numbering
@@ -58,10 +59,13 @@ def decide_followed(plan: CompiledPipeline, segment: Segment, terms: Terms, comm
     output = plan.outputs[segment.output]
     strategy = plan.strategies[segment.output]
     if output.format != "dataset":
-        read = [n for s in and_ahead(plan.segments, segment) for n in (*s.nodes, *s.lookups)]
-        sources = [n for n in read if plan.nodes[n].source is not None]
-        awaited = [s.awaited for n in sources if (s := terms.look(n)).awaited and not s.files]
-        return Work("wait", awaited[0]) if awaited else Work("all", strategy.reasons[0])
+
+        def decided(before: Before | None, commit: Commit | None) -> Work:
+            decision = Decision(Leaves(plan, segment, before, terms), strategy, commit)
+            decision.beside = exports_of(plan, segment.output or "")
+            return decision.work()
+
+        return decide_export(plan, segment, terms, strategy, decided)
     before = None if terms.full else Before.of(commit, plan.redact(output.to))
     decision = Decision(Leaves(plan, segment, before, terms), strategy, commit)
     decision.beside = Dataset(output.to, output.storage_options)

@@ -205,7 +205,11 @@ class _Preview:
             if stands := (*strategy.reasons, *(why for why in timed if why not in work.why)):
                 said["later"] = [*stands]
         if output.format != "dataset":
-            return {**said, "writes": target, "why": f"one {output.format} file is replaced"}
+            if work.kind in ("none", "wait"):
+                return {**said, "writes": f"nothing: {target} stays as it is"}
+            known = how != "unknown" and work.why not in self.plan.strategies[segment.output].reasons
+            written = f"one {output.format} file is replaced"
+            return {**said, "writes": target, "why": f"{work.why}; {written}" if known else written}
         commit = Dataset(output.to, output.storage_options).latest()
         if work.adds and work.kind not in ("none", "wait") and not work.anew and commit is not None:
             said["why"] = f"{work.why}; {output.mode} on version {commit.version} ({commit.rows:,} rows)"

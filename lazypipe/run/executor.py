@@ -26,6 +26,7 @@ from lazypipe.gates.report import GateReport
 from lazypipe.incremental import incomplete as incompletes
 from lazypipe.incremental.before import CONSUMED
 from lazypipe.incremental.bound import UNBOUND, Bound
+from lazypipe.incremental.exports import EXPORT
 from lazypipe.incremental.progress import PROGRESS
 from lazypipe.incremental.work import Work
 from lazypipe.records.emitter import Emitter
@@ -325,9 +326,23 @@ class _Execution:
     def _unchanged(self, segment: Segment, work: Work, started: float) -> SegmentResult:
         assert segment.output is not None
         output = self.run.plan.outputs[segment.output]
-        dataset = Dataset(output.to, output.storage_options)
         commit = work.commit
         assert commit is not None
+        if output.format != "dataset":
+            said = commit.info[EXPORT]
+            return SegmentResult(
+                segment.name,
+                "unchanged",
+                segment.output,
+                uri=self._place(segment),
+                rows=said["rows"],
+                bytes=said["size"],
+                files=1,
+                why=work.why,
+                seconds=time.perf_counter() - started,
+                corrupt=files_set_aside(self.run, segment, idle=True),
+            )
+        dataset = Dataset(output.to, output.storage_options)
         self.run.published.setdefault(segment.node, (dataset, commit))
         self.run.kept.setdefault(segment.node, cache(partial(dataset.whole, commit)))
         return SegmentResult(

@@ -137,6 +137,8 @@ def _kept(target: Dataset | Pipeline) -> list[_Kept]:
             feeds = feeds_of(output, dataset)
             needed = max([1, *(feed_needs(dataset, feed) for feed in feeds)])
             kept += [_Kept(dataset, needed, of_output=True), *map(_Kept, feeds)]
+        else:
+            kept.append(_Kept(state.dataset("exports", name)))
         kept.append(aside)
     told: dict[str, _Kept] = {}
     for held in (*found.values(), *kept):  # two outputs may be of one dataset: one feeds rows, one takes keys away

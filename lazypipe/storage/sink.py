@@ -26,6 +26,7 @@ from lazypipe.storage import uri as uris
 from lazypipe.storage.connections import created
 from lazypipe.storage.datasets.key_bounds import exact_bounds
 from lazypipe.storage.datasets.log import DataFile
+from lazypipe.storage.files import FileInfo, exported, files_at
 from lazypipe.storage.flushing import Flushing, write_through
 from lazypipe.storage.formats import FORMATS, TEXT_FORMATS
 from lazypipe.storage.optimizer.forms import physical, without_keys
@@ -438,16 +439,19 @@ class ExportSink:
         fs, path = uris.file_system(self.staged, self.storage_options)
         return Written((DataFile(self.uri.rsplit("/", 1)[-1], sum(counted), int(fs.size(path) or 0)),))
 
-    def publish(self) -> None:
-        """Swap the file in; raises StorageError if the store refuses."""
+    def publish(self) -> FileInfo | None:
+        """Swap the file in, and return it as it is there then, if that is known; raises StorageError if the store refuses."""
         import fsspec
 
         fs, staged = uris.file_system(self.staged, self.storage_options)
         _, target = uris.file_system(self.uri, self.storage_options)
         try:
             if uris.is_local(self.uri):
+                # looked at ahead of the swap, which keeps size and stamp: behind it another run may have swapped in its own
+                (file,) = files_at([staged])
                 os.replace(staged, target)
-            elif type(fs).mv is fsspec.AbstractFileSystem.mv:
+                return file
+            if type(fs).mv is fsspec.AbstractFileSystem.mv:
                 # fsspec's own takes names for patterns; what cannot be removed after the swap is left to vacuum
                 fs.cp_file(staged, target)
                 with suppress(Exception):
@@ -458,6 +462,9 @@ class ExportSink:
             raise StorageError(
                 f"cannot be replaced: {first_line(error)}", uri=self.uri, fix="fix the cause and run again"
             ) from error
+        with suppress(Exception):  # it is there, whether the store tells of it or not
+            return exported(self.uri, self.storage_options)
+        return None
 
     def discard(self) -> None:
         """Delete the file beside the target."""

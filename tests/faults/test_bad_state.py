@@ -137,6 +137,7 @@ def test_a_data_file_is_gone_of_an_output_that_others_are_made_of(tmp_path: Path
     assert pipe.compile().run().status == "done"
     (file,) = (tmp_path / "out/b").glob("*.parquet")
     file.unlink()
+    (tmp_path / "c.csv").unlink()
     kept, made = pipe.compile().run().segments
     assert kept.status == "unchanged"
     assert str(made.error) == (

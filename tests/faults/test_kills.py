@@ -62,7 +62,7 @@ def published(root: Path) -> dict[str, Any]:
 def live(root: Path) -> set[str]:
     """Return the files that there should be when nothing is left over."""
     files = {"out/e.csv"}
-    for name in ("out/b", "out/c", ".lazypipe/quarantine/killed/a"):
+    for name in ("out/b", "out/c", ".lazypipe/quarantine/killed/a", ".lazypipe/exports/killed/e"):
         dataset = Dataset(str(root / name))
         commit = dataset.read()
         files |= {f"{name}/{f.path}" for f in commit.files} | {f"{name}.commits/{commit.version:020}.json"}

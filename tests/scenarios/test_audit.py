@@ -356,7 +356,7 @@ def test_an_end_that_cannot_be_recorded_is_an_error_and_the_start_stands(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(lp.Ledger, "append", full)
         result = plan.run(run="r1")
-        assert main(["run", str(small / "p.yaml")]) == 3
+        assert main(["run", str(small / "p.yaml"), "--full"]) == 3
     assert (result.status, result.exit_code) == ("error", 3)
     assert [s.status for s in result.segments] == ["done", "done"]
     assert str(result.error) == (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from itertools import chain
@@ -16,6 +17,7 @@ from lazypipe.gates.tally import to_columns
 from lazypipe.incremental import incomplete as incompletes
 from lazypipe.incremental.arrivals import with_times
 from lazypipe.incremental.before import CONSUMED, DELETES, with_hashes, without_borders
+from lazypipe.incremental.exports import EXPORT, export_said, exports_of
 from lazypipe.incremental.progress import PROGRESS
 from lazypipe.incremental.reach import EXTENTS, Reaching, Use
 from lazypipe.incremental.stamps import stays
@@ -93,7 +95,7 @@ class Publication(Part):
             hashes = self.target.hashing_of(merged.files)
         files = (*more, *hashes(), *again)
         if isinstance(sink, ExportSink):
-            sink.publish()
+            self._export(sink, written)
             self.run.recorder.written[self.segment.name] = files
             return None
         if self.output is None:
@@ -139,6 +141,23 @@ class Publication(Part):
             for aside in self.asides:
                 aside.take_back()
             raise
+
+    def _export(self, sink: ExportSink, written: Written) -> None:
+        """Swap the file in, and keep in the state what it was made of: the next run has nothing to do if all of that is as it was."""
+        name = self.segment.output
+        assert name is not None
+        state, expected = exports_of(self.plan, name), None
+        with suppress(StorageError):  # what is damaged is not needed
+            expected = 0 if (before := state.latest()) is None else before.version
+        file, (whole,) = sink.publish(), written.files
+        known = file is not None and file.size == whole.bytes
+        said = {EXPORT: export_said(self.plan, self.segment, file, whole.rows)} if known and file is not None else {}
+        keep = partial(state.commit, (), self.target.schema, run=self.run.id, time=self.run.now)
+        with suppress(StorageError):  # then the next run writes the file once more
+            try:
+                keep(info={**self._said(), **said}, expected=expected)
+            except CommitConflict:  # it cannot be told which of two runs has swapped its file in last
+                keep()
 
     def _keep_state(self) -> Commit | None:
         """Commit what gates have counted where rows are kept for this run only, and a run sees just some of them."""
