@@ -37,6 +37,19 @@ def test_the_reference_tells_all_that_the_schema_does(root: Path) -> None:
         assert inner["description"] in text
 
 
+def test_the_reference_has_an_example_of_every_operation_and_rule_that_a_definition_can_hold() -> None:
+    page = reference(SCHEMA)
+    for kind, heading, end in (("operation", "## Operations", "## Rules"), ("rule", "## Rules", "\0")):
+        sections = page.partition(f"\n{heading}\n")[2].partition(f"\n{end}\n")[0].split("\n### ")[1:]
+        examples = {}
+        for section in sections:
+            [step] = yaml.safe_load(section.partition("```yaml\n")[2].partition("```")[0])
+            Draft202012Validator({**SCHEMA["$defs"][kind], "$defs": SCHEMA["$defs"]}).validate(step)
+            examples[section.partition("\n")[0]] = [*step]
+            assert ">>> " in section.partition("```python\n")[2].partition("```")[0]
+        assert examples == {name: [name] for name in SCHEMA["$defs"][kind]["properties"]}
+
+
 def test_the_guide_names_every_operation_and_rule(root: Path) -> None:
     text = (root / "docs" / "guide" / "definitions.md").read_text(encoding="utf-8")
     short = text.partition("## In short")[2].partition("\n## ")[0]

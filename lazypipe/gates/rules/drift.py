@@ -47,8 +47,10 @@ class Psi(GroupedRule):
 
     Examples
     --------
-    >>> Psi(column="country", max=0.1).to_step().to_dict()
-    {'psi': {'column': 'country', 'max': 0.1}}
+    >>> import lazypipe as lp
+    >>> import polars as pl
+    >>> lp.check(pl.DataFrame({"country": ["DE", "FR"]}), [{"psi": {"column": "country", "max": 0.1}}]).checks[0]
+    <CheckResult pass: psi:country: None, expected an index of at most 0.1 against the previous commit (fail)>
     """
 
     name: ClassVar[str] = "psi"
@@ -106,8 +108,10 @@ class Ks(GroupedRule):
 
     Examples
     --------
-    >>> Ks(column="amount", p_value=0.01).to_step().to_dict()
-    {'ks': {'column': 'amount', 'p_value': 0.01}}
+    >>> import lazypipe as lp
+    >>> import polars as pl
+    >>> lp.check(pl.DataFrame({"amount": [3.5, 8]}), [{"ks": {"column": "amount", "p_value": 0.01}}]).checks[0]
+    <CheckResult pass: ks:amount: None, expected a probability of at least 0.01 against the previous commit (fail)>
     """
 
     name: ClassVar[str] = "ks"
@@ -266,8 +270,10 @@ class ZScore(FrameRule):
 
     Examples
     --------
-    >>> ZScore(metric="mean", column="amount").to_step().to_dict()
-    {'z_score': {'metric': 'mean', 'column': 'amount'}}
+    >>> import lazypipe as lp
+    >>> import polars as pl
+    >>> lp.check(pl.DataFrame({"amount": [3.5, 8]}), [{"z_score": {"metric": "mean", "column": "amount"}}]).checks[0]
+    <CheckResult pass: z_score:mean amount: 5.75, expected within 3 standard deviations of the mean of the last 20 runs (fail)>
     """
 
     name: ClassVar[str] = "z_score"
