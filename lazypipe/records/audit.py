@@ -123,7 +123,7 @@ def _published(found: History) -> Published:
 
 
 def _before(entries: Sequence[Entry], target: Published) -> int:
-    """Return the number of the record that made the version before."""
+    """Return the number of the record that made the previous version."""
     earlier = [
         e.number for e in entries if e.number < target.entry.number and any(p.uri == target.uri for p in published(e))
     ]
@@ -353,7 +353,7 @@ def _persons(makers: Iterable[_Maker]) -> list[dict[str, Any]]:
 
 
 def _failures(entries: Sequence[Entry], target: Published, before: int) -> list[Entry]:
-    """Return the pipeline's runs between the version before and this one that did not end well."""
+    """Return the pipeline's runs between the previous version and this one that did not succeed."""
     ended = runs(entries, None, target.entry.pipeline, None, None, None)
     return [
         e for e in ended if before < e.number < target.entry.number and e.status not in ("done", "unchanged", "waiting")

@@ -384,7 +384,7 @@ class _Search:
                 self._add(entry, name, about["uri"], None, (UNFINISHED,))
 
     def _replace(self, uri: str, *, keeps: bool) -> None:
-        """Note that the version before is no longer what readers see."""
+        """Note that the previous version is no longer the one that readers see."""
         before = self.last.pop(uri, None)
         # what an unfinished run may have added stays in force where rows are added to it
         if before is not None and not (keeps and self.found[before].via == (UNFINISHED,)):

@@ -1,4 +1,4 @@
-"""Whether a ledger is as it was written: which records were edited, removed, reordered or inserted."""
+"""Whether a ledger is intact: which records were edited, removed, reordered or inserted since they were written."""
 
 from __future__ import annotations
 
@@ -116,11 +116,10 @@ class Verification:
 
     def __str__(self) -> str:
         count = f"{self.records:,} record{'s' * (self.records != 1)}"
-        none = "no record was touched"
         if self.data is not None:
             count = f"{count} and {self.data:,} data file{'s' * (self.data != 1)}"
-            none = "nothing was touched"
-        said = f"{count}, {none}" if self.ok else f"{count}, {len(self.problems)} not as written"
+        problems = len(self.problems)
+        said = f"{count}, all intact" if self.ok else f"{count}, {problems} problem{'s' * (problems != 1)}"
         if self.ok and not self.records:
             said = "there are no records: none was written yet, or all are gone, or the ledger is elsewhere"
         lines = [f"{self.ledger}: {said}", *(f"    {p}" for p in self.problems)]
