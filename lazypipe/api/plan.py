@@ -1,4 +1,4 @@
-"""Plans that can be run, and questions about what they have made."""
+"""Plans: what a compiled pipeline can run, and questions about its outputs."""
 
 from __future__ import annotations
 

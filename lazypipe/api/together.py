@@ -1,4 +1,4 @@
-"""Definitions that feed each other: compiled together, where what one will write tells the columns, and run one after the other."""
+"""Definitions that feed each other: compiled together, so that one knows the columns another will write, and run in order."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What commands share: how they are added, how they read definitions, and how they tell what they found."""
+"""What commands share: how they are added, how they read definitions, and how they report results."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The page that tells all public names, written from their docstrings: ``docs/guide/python.md``."""
+"""The page with all public names, written from their docstrings: ``docs/guide/python.md``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Commands that run a pipeline, or say what that would do."""
+"""Commands that run a pipeline, or say what a run would do."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a pipeline's runs are recorded: the definition's ``audit`` with URIs that are whole and variables replaced."""
+"""Where a pipeline's runs are recorded: the definition's ``audit`` with absolute URIs and variables replaced."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What decides when windows close: all sources with a watermark that a stage's rows are made of, and outputs on the way."""
+"""What decides when windows close: all sources with a watermark that feed a stage, and outputs in between."""
 
 from __future__ import annotations
 

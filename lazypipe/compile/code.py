@@ -1,4 +1,4 @@
-"""The code of Python functions as a hash: of what they do, whatever their comments, their lines and their file."""
+"""A hash of the code of Python functions: of what they do, regardless of comments, line numbers and file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A pipeline as plans: frozen lazy frames, schemas and segments, and what can be asked of them before anything runs."""
+"""A compiled pipeline: frozen lazy frames, schemas and segments, and the questions that can be asked before a run."""
 
 from __future__ import annotations
 

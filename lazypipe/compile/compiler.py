@@ -1,4 +1,4 @@
-"""The compiler: a definition and its parameters in, a compiled pipeline out, or all mistakes that can be told apart."""
+"""The compiler: takes a definition and its parameters, returns a compiled pipeline, or reports all mistakes at once."""
 
 from __future__ import annotations
 

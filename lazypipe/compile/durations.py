@@ -1,4 +1,4 @@
-"""Lengths of time that are parameters: ``deadline: :patience`` is the value of ``patience`` before anything else looks at it.
+"""Durations that are parameters: ``deadline: :patience`` is replaced by the value of ``patience`` before anything else reads it.
 
 Only for how long something is waited for, or lasts, can be one: where windows begin (``every``, ``period``, ``offset``) is a matter of the
 calendar, which a value of no text (a week, a month) does not tell.

@@ -1,4 +1,4 @@
-"""Definitions that feed each other: what one writes another reads, so that they run in an order."""
+"""Which definition reads what another one writes, and in which order they run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The fingerprints of a pipeline: those of its sources, and through the plan of each step those of all that is made of them.
+"""The fingerprints of a pipeline: computed for its sources, then step by step through the plan of each stage.
 
 Like the lineage, from plans over placeholders: nothing is read and nothing is run.
 """

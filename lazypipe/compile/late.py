@@ -1,4 +1,4 @@
-"""Rows that come late to a window or a join by time, as what a gate does: a stage with such a step is compiled as two.
+"""Late rows of windows and joins by time: a stage with such a step is compiled as two, with the late rows' rule as a gate between them.
 
 The first ends ahead of the step, with a gate that has the rule ``late``; the second begins with it. So late rows are put
 aside, dropped or refused, counted and remembered as all others that a gate finds (docs/decisions/0023).

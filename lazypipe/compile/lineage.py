@@ -1,4 +1,4 @@
-"""The lineage of a pipeline, from plans over placeholders: every source, stage, gate and output for itself, then together.
+"""The lineage of a pipeline, read from plans over placeholders: each source, stage, gate and output alone, then joined.
 
 Nothing is read and nothing is run: each node is lowered over empty frames that carry the names of its inputs, and its plan is
 read. So the lineage is that of the operations as they are, whatever the data.

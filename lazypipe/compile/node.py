@@ -1,4 +1,4 @@
-"""A compiled source or stage: its schema, its checks, and how to lower it over whatever its inputs are."""
+"""A compiled source or stage: its schema, its checks, and how to build its LazyFrame over any inputs."""
 
 from __future__ import annotations
 

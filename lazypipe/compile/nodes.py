@@ -1,4 +1,4 @@
-"""The sources and stages of a definition, compiled one after the other in the order of its graph."""
+"""Compiles the sources and stages of a definition, in the order of its graph."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the lineage of a pipeline and its fingerprints are read off: its nodes over placeholders, under their names."""
+"""The nodes of a pipeline over placeholders, by name: the basis for its lineage and fingerprints."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an import gives: rules and columns as plain data, and everything that could not be taken over, with the reason."""
+"""The result of an import: rules and columns as plain data, and everything that could not be converted, with the reason."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A document that somebody else's tool wrote: its parts with their places, and what is found wrong or missing in them."""
+"""A document written by another tool: its parts with their positions, and the mistakes found in it."""
 
 from __future__ import annotations
 

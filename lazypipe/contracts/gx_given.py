@@ -1,4 +1,4 @@
-"""An expectation of Great Expectations while it is read, and what the readers of its arguments share."""
+"""An expectation of Great Expectations while it is being read, and what the readers of its arguments share."""
 
 from __future__ import annotations
 

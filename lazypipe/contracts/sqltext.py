@@ -1,4 +1,4 @@
-"""SQL text and patterns that other tools wrote, judged before they are taken over."""
+"""SQL text and patterns written for other tools: checked whether they mean the same here."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A gate's report in other forms: a frame, Markdown, and the facets of OpenLineage about data quality."""
+"""A gate's report in other forms: a frame, Markdown, and OpenLineage's data quality facets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Values of whole frames: added up batch by batch where that can be done, asked of all rows where it cannot."""
+"""Values of whole frames: added up batch by batch where possible, otherwise computed over all rows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The tap: one function through which a gate's rows flow, batch by batch, inside the one streaming query.
+"""The tap: a function inside the streaming query that every batch of a gate's rows passes through.
 
 It counts, takes out the rows that do not go on, and passes the others through. It is put into the plan by whoever runs
 it and is never part of a compiled frame. Polars calls it from several threads at once.

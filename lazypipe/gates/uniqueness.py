@@ -1,4 +1,4 @@
-"""Whether a key repeats, seen batch by batch, without keeping the keys.
+"""Whether a key repeats, checked batch by batch, without keeping the keys.
 
 A batch whose single key column never decreases is remembered by its ends only: what repeats inside it is seen at once, by
 comparing neighbours, and where no such interval overlaps another, only keys at the ends can stand in two batches. That is

@@ -1,4 +1,4 @@
-"""What has changed in a source since it was last read: one comparison of two lists, and as few looks into files as possible.
+"""What has changed in a source since it was last read: compares two listings, and opens as few files as possible.
 
 Names, sizes and stamps decide; content only where they do not (docs/decisions/0015-what-counts-as-a-change.md).
 """

@@ -1,4 +1,4 @@
-"""Which columns files were found to have: kept beside what was consumed, so that unchanged files need not be opened again.
+"""The columns that each file has, recorded with what was consumed, so that unchanged files need not be opened again.
 
 What decides is what decides over changes (``changes.py``): name, size and a stamp that proves something. It is a value in the output's own commit, as
 all else that is known of files (docs/decisions/0068-what-a-run-must-pay.md).

@@ -1,4 +1,4 @@
-"""Which files of a source are there in whole: settled, and with everything that must come with them."""
+"""Which files of a source have arrived completely: settled, and with the markers and manifests that must come with them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Windows that are closed and not whole: what they lack, since when, and whether they are held back, as commits say it."""
+"""Windows that are closed but incomplete: what is missing, since when, and whether they are held back, as recorded in commits."""
 
 from __future__ import annotations
 

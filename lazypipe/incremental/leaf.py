@@ -1,4 +1,4 @@
-"""A source or output that is read: what it holds now, and what was consumed of it before."""
+"""One input of an output: what it holds now, and what was consumed of it before."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Markers: small files that say how far a source is, by what stands in them or by their names."""
+"""Markers: small files that say up to which time a source is complete, in their content or in their names."""
 
 from __future__ import annotations
 

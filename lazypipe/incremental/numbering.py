@@ -1,4 +1,4 @@
-"""The unit of each file: the number by which rows of an output say which file they come from."""
+"""The unit of each file: a number that tells which file a row of an output comes from."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rows that the gates of sources and inner stages have put aside: they stand in datasets of their own below the state folder."""
+"""Quarantined rows of sources and inner stages: they are kept in datasets of their own in the state folder."""
 
 from __future__ import annotations
 

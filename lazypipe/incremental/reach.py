@@ -1,4 +1,4 @@
-"""Which files hold rows that may be put beside others, because rows of the other side of a join came or went.
+"""Which files hold rows that a changed row on the other side of a join by time may match.
 
 Only the columns that decide it are read: of this side those rows that lie where something changed, of the other side the places of
 rows that stay, where the nearest counts. Rows that are gone cannot be read any more: where they lay stands in the

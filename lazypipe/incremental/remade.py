@@ -1,4 +1,4 @@
-"""Which units of a table were made anew in place of others: an output that only adds rows would add theirs twice.
+"""Which units of a table were rewritten: an output that only adds rows would add theirs twice.
 
 A unit that went with its file takes no rows along where rows are added, and is no harm. One whose file has another unit by now holds rows
 that were added before (docs/decisions/0032-both-sides-of-joins.md).

@@ -1,4 +1,4 @@
-"""Stages that several outputs read and no dataset keeps: which source files a run reads for them, so that each output gets what it lacks.
+"""Stages that several outputs read and no dataset stores: which source files a run reads for them, so that each output gets what it lacks.
 
 Their rows are kept for one run only. What their gates counted, put aside and compared is kept beyond that, file by file: in commits of
 their own, below the pipeline's state (docs/decisions/0021-groups-keys-and-what-is-shared.md).

@@ -1,4 +1,4 @@
-"""Stamps as moments, where they are some: what a store says of when a file was last written."""
+"""The modification times in file stamps, for stores whose stamps are times."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an output has consumed: a value that is kept inside the output's own commit, so that the two cannot disagree.
+"""What an output has consumed: stored inside the output's own commit, so that data and state cannot disagree.
 
 Files are kept as columns (names below one common prefix, sizes, stamps, hashes), not as one mapping each: ten thousand
 files are then a few hundred kilobytes, and are read back in milliseconds.

@@ -1,4 +1,4 @@
-"""Which data files of a table have taken the place of others, where its files were only written anew.
+"""Which data files of a table replaced which others when files were merged or rewritten without changing rows.
 
 A run that adds rows knows a table by its data files. A rewrite names, in its commit, which files came instead of which: who has
 consumed these has consumed those (docs/decisions/0029-tails-times-and-successors.md). Versions of Delta tables say the same of

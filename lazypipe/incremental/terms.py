@@ -1,4 +1,4 @@
-"""The terms on which a run decides what there is to do: how it lists files, its time, and how much it takes at most."""
+"""The settings by which a run decides what to do: how it lists files, its time, and how much it takes at most."""
 
 from __future__ import annotations
 

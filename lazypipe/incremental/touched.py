@@ -1,4 +1,4 @@
-"""What a change in other sides touches: the units with keys whose rows there are others than they were."""
+"""What a change in lookup tables affects: the units that contain keys whose rows there have changed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every operation is: arguments, and how they lower to a Polars LazyFrame."""
+"""What every operation has: arguments, and how it builds its Polars LazyFrame."""
 
 from __future__ import annotations
 

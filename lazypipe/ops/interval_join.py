@@ -1,4 +1,4 @@
-"""``interval_join``: put rows of another stage beside these whose times lie near."""
+"""``interval_join``: match rows of another stage whose times lie near."""
 
 from __future__ import annotations
 

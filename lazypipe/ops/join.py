@@ -1,4 +1,4 @@
-"""``join``: put the columns of another stage beside these, by equal keys."""
+"""``join``: add the columns of another stage, by equal keys."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Many pipelines as one: a source of one is an output of another where their URIs say so."""
+"""Many pipelines as one lineage: a source of one is an output of another if their URIs say so."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""All that Polars shows of a part of a plan, as text that is the same in every process: what fingerprints tell it apart by.
+"""Everything that Polars shows of a part of a plan, as text that is the same in every process: the basis for fingerprints.
 
 Nothing is chosen here: every attribute that is not itself a part of the plan is written down, with its type. What cannot be
 written so gives None, and whoever asks must take the part for one that cannot be seen into.

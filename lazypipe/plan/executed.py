@@ -1,4 +1,4 @@
-"""The lineage of a query that ran: copied while it ran, read when somebody asks."""
+"""The lineage of a query that ran: copied during the run, read on demand."""
 
 from __future__ import annotations
 

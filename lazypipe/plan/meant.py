@@ -1,4 +1,4 @@
-"""Plans as they are meant: without what only puts rows in order, so that those of a group stand together or lie near each other.
+"""Plans by meaning: without steps that only sort rows so that those of a group are adjacent.
 
 And without the numbers that Polars counts through a process: the same query is the same plan each time that it is read.
 """

@@ -1,4 +1,4 @@
-"""Where rows are, and the answers to questions about them."""
+"""Places where rows are (sources, stages, outputs, quarantines), and answers to questions about them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Following values through a plan, node by node: what each of its columns is made of, and what decides over its rows."""
+"""Column lineage, node by node through a plan: what each column is computed from, and what decides which rows there are."""
 
 from __future__ import annotations
 

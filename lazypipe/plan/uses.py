@@ -1,4 +1,4 @@
-"""What plans ask of a dataset: which of its columns they filter, join, group, sort and take, read off their lineage."""
+"""How plans use a dataset: which columns they filter, join, group, sort and select, read off their lineage."""
 
 from __future__ import annotations
 

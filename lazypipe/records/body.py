@@ -1,4 +1,4 @@
-"""What a record says, part by part: inputs, code, definition; and the object that holds what rarely changes."""
+"""The parts of a record: inputs, code, definition; and the separate object for what rarely changes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Events about one run on their way out: made, handed to transports, and never a reason for the run to fail or to wait long."""
+"""OpenLineage events of one run: created and handed to transports, without ever failing the run or delaying it for long."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Questions to a ledger's records: runs of an output, where its versions come from, and where a file's data went."""
+"""Questions to a ledger: the runs of an output, the origin of its versions, and the outputs that hold a file's data."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether data files hold what was written: each is read, and its hash compared with what the ledger says, or else its commit."""
+"""Whether data files are intact: each is read, and its hash compared with the ledger or with its commit."""
 
 from __future__ import annotations
 

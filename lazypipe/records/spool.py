@@ -1,4 +1,4 @@
-"""A folder in which messages wait until they can be sent: numbered files, in order, shared by processes.
+"""A folder where messages wait until they can be sent: numbered files, in order, shared by processes.
 
     0000000001.json     waits; the lowest number is the oldest
     rejected/           refused for good: each message with a .txt that says why

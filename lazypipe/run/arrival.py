@@ -1,4 +1,4 @@
-"""What a run must know of event times before it reads rows: what a source had reached ahead of each of its files.
+"""What a run must know about event times before it reads rows: the watermark of a source before each of its files.
 
 Times that an earlier commit knows are not read again. Those of Parquet files stand in their footers. Only where neither says them
 is one column read, of just the files that others come after: the last one is counted while its rows are read (``Counter``).

@@ -1,4 +1,4 @@
-"""Runs over part of event time: which files they read, in which pieces a long range is worked off, and what that touches.
+"""Runs over a range of event time: which files they read, and how a long range is divided into pieces.
 
 A file that no output was made of yet is read if its event times reach into the range; what was read stays read. So ranges may
 come in any order, in any pieces, beside runs over what is new, and each piece is done once: it is a commit like any other.

@@ -1,4 +1,4 @@
-"""Feeds of an output: datasets beside it that tell what each version changed.
+"""Change feeds: datasets beside an output that hold what each version changed.
 
 The change feed has the rows that a version inserted, updated and deleted; that of panes (``run/panefeed.py``) says what became of
 windows. A feed is made of two versions of the output by their difference, so it holds for every mode. Its commits name the version that they bring

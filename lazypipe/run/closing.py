@@ -1,4 +1,4 @@
-"""How far event time is in a run: the watermark up to which windows are closed, and what of it the next commit says.
+"""Event time in a run: the watermark up to which windows are closed, and what the next commit records of it.
 
 Unlike what rows came under, this is a matter of runs and of their clock (``incremental.progress``). Here it is told of rows: by their
 times, which were counted while they flowed by, or by a column that states it.

@@ -1,4 +1,4 @@
-"""Corrupt files within a run: set aside when they are met, told in its result, and remembered where that is asked for.
+"""Corrupt files in a run: left out when they are found, reported in its result, and remembered where that is asked for.
 
 A query that meets a corrupt file has failed, and nothing of it is published. Its segment then runs again without that file,
 so that no row of it is in an output. What a segment does not decode cannot fail it; so a source that several segments read

@@ -1,4 +1,4 @@
-"""What there is to do in one run: which outputs are needed, and the work of each."""
+"""What one run has to do: which outputs are needed, and the work for each."""
 
 from __future__ import annotations
 

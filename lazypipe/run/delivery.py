@@ -1,4 +1,4 @@
-"""Deliveries within a run: which files of a source it reads, which it leaves for a later run, and what it then waits for.
+"""Deliveries in a run: which files of a source it reads, which it leaves for a later run, and what it waits for.
 
 A file that an output was made of is read again for as long as it is the same, whatever has become of its delivery: what was
 whole once is not doubted, so that no row of it is lost when an output is made anew.

@@ -1,4 +1,4 @@
-"""Late rows as they were put aside, with what makes them late: told from the rows themselves, whenever it is asked."""
+"""Late rows in quarantine: which rule and watermark made them late, read from the rows themselves."""
 
 from __future__ import annotations
 

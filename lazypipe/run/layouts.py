@@ -1,4 +1,4 @@
-"""The layout of an output's files: kept from the commit before, or chosen from the first rows of a run, or from all it has written."""
+"""The layout of an output's files: kept from the previous commit, or chosen from the first rows of a run, or from all rows."""
 
 from __future__ import annotations
 

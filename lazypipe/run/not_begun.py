@@ -1,4 +1,4 @@
-"""Runs that did not begin, for their definition is wrong, a source is away, or what feeds them was not made: recorded all the same.
+"""Records of runs that could not begin: the definition is wrong, a source is missing, or an upstream pipeline failed.
 
 Who asks the ledger why an output is old finds the reason there, and not only that nothing happened.
 """

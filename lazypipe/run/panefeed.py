@@ -1,4 +1,4 @@
-"""The panes of an output of windows: a dataset beside it that tells, version after version, what became of each window.
+"""The pane feed of an output of windows: a dataset beside it with what each version changed in each window.
 
 Made of the difference of two versions, as the change feed is, so that late rows, removed files, backfills and rollbacks are told alike.
 The sum of what is told is always what the output holds (docs/decisions/0025).

@@ -1,4 +1,4 @@
-"""The history of a window: what each version of an output said of it, why that changed, and which rows had come by then.
+"""The history of a window: its row in each version of an output, why it changed, and which rows had arrived by then.
 
 Nothing is kept for this. The versions are those that vacuum has left; why a run did something stands in the ledger; the rows that
 came are found again in the files that they came in, as far as these are still as they were.

@@ -1,4 +1,4 @@
-"""What of a run goes into the ledger: collected beside the run, in threads of its own, and written at its end.
+"""Collects what a run writes to the ledger, in threads of its own, and writes it at the end.
 
 While segments run, they look up the end of the ledger, hash the files that are read, and write what records name
 if it is not there. What is left for the end is one file.

@@ -1,4 +1,4 @@
-"""What is done to datasets outside of runs, recorded as runs are, in the ledger of whoever wrote the rows: files written anew, versions that come back."""
+"""Changes to datasets outside of runs (rewritten files, rollbacks), recorded in the ledger of the pipeline that wrote the rows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run mends of an output's files, and those of its feeds, once it has published: small files, dead rows, a lost order, old versions."""
+"""Maintenance of an output's files and feeds after a run has published: small files, dead rows, sort order, old versions."""
 
 from __future__ import annotations
 

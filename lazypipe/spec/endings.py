@@ -1,4 +1,4 @@
-"""The endings of file names, and the formats that they stand for: of sources, and of what is exported."""
+"""File name endings, and the formats that they mean, of sources and of exports."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""SQL that stands in files of its own: read with the definition, of which it is a part, whatever becomes of the files later."""
+"""SQL in files of its own: read together with the definition and part of it, even if the files change later."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the JSON Schema of a definition is put together from: texts, numbers, choices, mappings, and the keys that several parts of a definition share."""
+"""Building blocks of the JSON Schema: texts, numbers, choices, mappings, and the keys that several parts of a definition share."""
 
 from __future__ import annotations
 

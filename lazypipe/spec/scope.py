@@ -1,4 +1,4 @@
-"""What an operation or a rule sees while it is lowered: schemas, other inputs, parameters, and where mistakes go."""
+"""What an operation or a rule can see while its plan is built: schemas, other inputs, parameters, and where mistakes go."""
 
 from __future__ import annotations
 

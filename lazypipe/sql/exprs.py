@@ -1,4 +1,4 @@
-"""Expressions over columns: their types, the columns they read, and whether they can be computed, told by frames without rows."""
+"""Expressions over columns: their types, the columns they read, and whether they can be computed, tested on empty frames."""
 
 from __future__ import annotations
 

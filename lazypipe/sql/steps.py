@@ -1,4 +1,4 @@
-"""SQL text in steps: what is asked of each row, which figures are kept of groups of rows, and what is made of these.
+"""A SQL aggregation in steps: what is computed for each row, which partial aggregates are kept, and how the result follows from them.
 
 All of it is a guess from the text, for plans to judge: nothing here knows what a word means to Polars.
 """

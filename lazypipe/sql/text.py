@@ -1,4 +1,4 @@
-"""SQL as text: its tokens, and what can be told from them; no column is known here.
+"""SQL as text: its tokens, and what they show without knowing any column.
 
 Strings, quoted names and comments are told apart from code, so that nothing in them is ever taken for it.
 """

@@ -1,4 +1,4 @@
-"""Files that are something else than their name says: a page that asks to log in, what a store says of an error, a whole JSON document."""
+"""Files that are not what their name says: a login page, an error message of a store, a whole JSON document."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files that are being written, brought to the disk meanwhile: what a commit names must still be there after the power was cut.
+"""Flushes files to disk while they are being written: what a commit names must survive a power cut.
 
 A commit that waited for the disk only at its end would wait for all of the data, with the cores idle. So a thread has the
 disk take what has grown while the query goes on, and at the end little is left.

@@ -1,4 +1,4 @@
-"""BLAKE3 hashes of files that are being written, or read: what is there is hashed while the rest is still to come.
+"""BLAKE3 hashes of files while they are being written or read.
 
 A thread of low priority looks after the files every now and then and hashes what is new in them, so that it takes the time that a core
 would idle. Whoever asks for a hash takes over from it, and does what is left.

@@ -1,4 +1,4 @@
-"""Wider types: the one type that holds all values of two others unchanged, if there is one."""
+"""Wider types: the one type that holds all values of two others without change, if there is one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Data with known faults: the same rows on every machine, and exactly as many violations of each rule as were asked for.
+"""Data with known faults: the same rows on every machine, with exactly the requested number of violations of each rule.
 
 ``make_orders`` makes orders for the eight rules of ``order_rules``; ``violate`` puts faults into a frame of one's own;
 ``write_deliveries`` writes a frame as the files that would be delivered.

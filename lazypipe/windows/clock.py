@@ -1,4 +1,4 @@
-"""How a column tells time: its type, its unit, and the zone in which days begin."""
+"""The type, unit and time zone of a time column."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is made of figures that do not say of which windows they are: the figures that a run has, and the windows that a change in them touches."""
+"""Partial aggregates without their windows: which windows a change in them affects."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Panes: what is told of a window, one after the other, and whether that was before, when or after the watermark passed its end."""
+"""Panes: the successive results of a window, and whether each came before, when or after the watermark passed its end."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How far a row of the other side of a join reaches: which rows here may be put beside others, if rows there come or go."""
+"""How far a changed row of the other side of a join reaches: which rows on this side may match it."""
 
 from __future__ import annotations
 

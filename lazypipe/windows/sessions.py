@@ -1,4 +1,4 @@
-"""Sessions: rows that follow each other with no long gap."""
+"""Sessions: rows that follow each other without a long gap."""
 
 from __future__ import annotations
 

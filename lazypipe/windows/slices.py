@@ -1,4 +1,4 @@
-"""Rows and figures in windows of one kind or several: which slice they lie in, and which windows share it."""
+"""Slices: the pieces of time that windows are made of, which rows and partial aggregates are assigned to."""
 
 from __future__ import annotations
 

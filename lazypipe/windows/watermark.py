@@ -1,4 +1,4 @@
-"""Watermarks: up to which event time a source is believed to be complete, as values that no clock and no run decides.
+"""Watermarks: up to which event time a source is believed to be complete, as values that depend on no clock and no run.
 
 Files of a source stand in an order. Before each of them the source has reached the latest event time of those ahead of it, less
 a delay. That is the watermark that its rows came under, however files were put into runs (docs/decisions/0023).

@@ -1,4 +1,4 @@
-"""Windows of fixed lengths and of the calendar: which times belong to which."""
+"""Windows of fixed lengths and of the calendar: which times belong to which window."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Queries that group rows and whose aggregates add up: what their plan says of it, and how they are folded, as ``aggregate`` is.
+"""Incremental aggregation in SQL: queries whose plan groups rows by aggregates that can be added up, as ``aggregate`` does.
 
 The text of a query is only a guess at its steps (``lazypipe.sql.steps``): plans decide whether it is right.
 """

@@ -1,4 +1,4 @@
-"""Queries that rows are traced through: what made each of their rows, as far as plans prove it."""
+"""Row tracing through SQL queries: which input rows made each result row, as far as the plan proves it."""
 
 from __future__ import annotations
 

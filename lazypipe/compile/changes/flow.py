@@ -1,4 +1,4 @@
-"""What the rows that a segment writes are made of: which sources row by row, which as a whole, and what prevents anything better.
+"""Which sources the rows of a segment come from: row by row, or as a whole, and what prevents anything better.
 
 Each operation says in its own file how rows that come or go pass through it (``Operation.change``); put together, step by step.
 """

@@ -1,4 +1,4 @@
-"""How rows pass through one step of a stage: what its operation says of itself, else what its plan says."""
+"""How changes pass through one step of a stage: by what its operation declares, otherwise by what its plan shows."""
 
 from __future__ import annotations
 

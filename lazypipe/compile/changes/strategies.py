@@ -1,4 +1,4 @@
-"""How a change in what a segment reads reaches what it writes: derived from its operations, annotated by nobody.
+"""Which strategy keeps an output up to date, derived from the operations of its segment; users annotate nothing.
 
 Each operation says in its own file how rows that come or go pass through it (``Operation.change``). Put together, that gives
 for each output either that every row of it is made of one row of what it reads, so that it can be kept up to date unit by

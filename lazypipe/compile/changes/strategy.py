@@ -1,4 +1,4 @@
-"""How an output is kept up to date when what it reads changes: as a value, which says it in one line."""
+"""The strategy by which an output is kept up to date when its inputs change: a value that describes itself in one line."""
 
 from __future__ import annotations
 

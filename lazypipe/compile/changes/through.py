@@ -1,4 +1,4 @@
-"""How rows pass through the plan of a step: each by itself, or those with the same values in some columns together.
+"""How changes pass through the plan of a step: row by row, or by groups of rows with equal values in some columns.
 
 What no operation says of itself is read off the plan that Polars makes of it, so that SQL text, windows in expressions and
 operations that are made of them follow one rule. What is not listed here is taken to mix all rows

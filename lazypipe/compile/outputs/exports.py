@@ -1,4 +1,4 @@
-"""Outputs: whether the format of their files has what their columns need, told before anything is read."""
+"""Whether the format of an exported file can hold its columns, checked before any data is read."""
 
 from __future__ import annotations
 

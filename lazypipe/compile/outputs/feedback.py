@@ -1,4 +1,4 @@
-"""Outputs that a source of the same pipeline would take for its files: each run would add what the runs before have made."""
+"""Refuses an output whose files a source of the same pipeline would read: each run would add the results of earlier runs."""
 
 from __future__ import annotations
 

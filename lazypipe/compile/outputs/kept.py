@@ -1,4 +1,4 @@
-"""What outputs make of the rows of their stages, as lineage: which of them their write modes keep, the columns these add, and the feeds beside.
+"""The lineage of outputs: which rows of their stages a write mode keeps, the columns it adds, and the feeds beside the output.
 
 A mode is no step of a plan: it puts the rows of a run together with those that are there. What decides over that are columns all the same.
 """

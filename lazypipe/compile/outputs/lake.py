@@ -1,4 +1,4 @@
-"""Outputs that are Delta tables too: whether Delta has what their columns need, told before anything is read."""
+"""Whether a Delta table can hold an output's columns, checked before any data is read."""
 
 from __future__ import annotations
 

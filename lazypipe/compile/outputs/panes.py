@@ -1,4 +1,4 @@
-"""The panes of outputs, bound: of which windows they tell, and of which columns differences are told."""
+"""The panes of outputs, bound: for which windows they are written, and for which columns differences are computed."""
 
 from __future__ import annotations
 

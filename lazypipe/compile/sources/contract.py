@@ -1,4 +1,4 @@
-"""Schema contracts: what is written, and the shape that comes of it and of a source's files.
+"""Schema contracts: what the user wrote, and the schema that follows from it and from a source's files.
 
 There is one vocabulary for whatever may change: ``evolve`` lets the schema follow; ``freeze`` holds it, makes fit what loses
 nothing by it, and refuses the rest; ``discard_column`` and ``discard_row`` hold it and take out the cells, or the rows, that

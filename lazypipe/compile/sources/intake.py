@@ -1,4 +1,4 @@
-"""How a source takes in what others deliver: what counts as a change, what is whole, and what may happen to files."""
+"""How a source handles deliveries: what counts as a change, when a delivery is complete, and what to do about changed or removed files."""
 
 from __future__ import annotations
 

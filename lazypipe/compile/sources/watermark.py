@@ -1,4 +1,4 @@
-"""What a source says of its event times, bound: how its watermark comes about, and what becomes of rows without a time."""
+"""Event time of a source, bound: how its watermark is computed, and what happens to rows without a valid time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The audit of one try at a segment: what its gates found, over all rows that the output will have."""
+"""The audit of one attempt at a segment: what its gates found, over all rows that the output will have."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is kept of each unit beside an output's data: the figures that it adds up to, and the hashed keys of its rows.
+"""What is stored for each unit beside an output's data: its partial aggregates, and the hashed keys of its rows.
 
 Of other sides in which rows are looked up, what they hold of each key is kept too.
 

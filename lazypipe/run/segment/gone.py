@@ -1,4 +1,4 @@
-"""Which keys were removed from an output, and when: beside its log, so that an earlier row that comes late brings none of them back.
+"""Which keys were removed from an output, and when: stored beside its log, so that an older row that arrives late does not bring them back.
 
 Of versions, also when keys were said to be as they were: an earlier version that comes late holds until then.
 

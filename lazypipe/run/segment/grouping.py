@@ -1,4 +1,4 @@
-"""The step at which an output is cut in two: figures of each unit are kept ahead of it, and the rows behind it are made of these figures.
+"""The step at which an output is split: before it, partial aggregates are stored for each unit; after it, rows are computed from these.
 
 A step that is folded is made of the figures of units. One that goes by groups is made of their rows, which are read again; what is kept of
 each unit then are just the groups that it holds.

@@ -1,4 +1,4 @@
-"""Only those rows of an output are made anew whose groups a change touches.
+"""Rebuilds only those rows of an output whose groups a change affects.
 
 The figures of units that came, and of those that are gone, say which groups these are. Their rows are computed from the figures that may be
 theirs; the data files that hold them are written again without them, small ones together with the new rows, and all of that is one commit. Data files are sorted by the

@@ -1,4 +1,4 @@
-"""How the files of one try at a segment are laid out: as before, or as a layout that is chosen ahead of writing, or after it."""
+"""How the files of one attempt at a segment are laid out: as before, or in a layout chosen before or after writing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The query of one segment: compiled nodes lowered over this run's inputs, with functions put in that rows flow through.
+"""The query of one segment: compiled nodes over the inputs of this run, with the functions that rows flow through.
 
 These count what must be counted on the way: gates, casts, keys of joins, fields of text files. They run on the streaming
 engine's own threads, so none of them may start a streaming query (docs/decisions/0001).

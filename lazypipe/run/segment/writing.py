@@ -1,4 +1,4 @@
-"""Writing the rows of one try at a segment to files that nobody sees, with what is kept beside them."""
+"""Writes the rows of one attempt at a segment to files that readers do not see, with what is stored beside them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Keyed changes: the data files of a dataset that hold some keys are found, and only they are written again without them.
+"""Changes by key: finds the data files of a dataset that contain some keys, and rewrites only these without them.
 
 The bounds in the commit, the footers' statistics and the folders' values rule out most files without reading any data. Of those that are left, the key
 columns are read and joined with the keys, which says exactly which files hold some. One commit then publishes the rewritten files

@@ -1,4 +1,4 @@
-"""Long lists told by what has changed in them since lists that are kept beside the log, once for many commits.
+"""Long lists stored as differences from lists beside the log, which are written once for many commits.
 
 What an output has consumed is a list with an entry for each file, and mostly the list of the commit before with a few more. A commit
 names the lists that it rests upon, and says of each of its own how it comes of one of these (docs/decisions/0049-commits-rest-upon-lists.md).

@@ -1,4 +1,4 @@
-"""Files that a Delta reader would misread, written anew: with rows that are dead, in forms that a scan undoes, in other folders."""
+"""Rewrites files that a Delta reader would misread: with deleted rows, encoded columns, or in other folders."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A dataset's commits, told once more as versions of a Delta table over the same files.
+"""A dataset's commits, written again as versions of a Delta table over the same files.
 
 The commit log stays the truth: a version of the table is written after the commit that it tells of, and what is missing because
 a run was killed in between is written by whoever comes next, in order, and always alike.

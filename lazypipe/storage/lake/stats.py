@@ -1,4 +1,4 @@
-"""What a Delta log says of a file's values, so that readers leave out files: taken from the file's footer, read once."""
+"""The statistics of a file in a Delta log, so that readers can skip files: taken from the file's footer, read once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Delta tables of others as sources: the files of a version by their log, and a scan that reads them as its schema says."""
+"""Delta tables of other tools as sources: the files of a version according to its log, and a scan that follows its schema."""
 
 from __future__ import annotations
 

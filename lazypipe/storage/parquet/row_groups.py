@@ -1,4 +1,4 @@
-"""Where row groups of a Parquet file end, with hashes of everything up to there, by which two versions of a file are compared.
+"""Where the row groups of a Parquet file end, with hashes of everything up to there, to compare two versions of a file.
 
 A file begins as it did only if its bytes are the same, and if the footer says the same of them: the same bytes may be other rows by
 another footer, and the same footer may stand behind other bytes.

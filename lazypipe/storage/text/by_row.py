@@ -1,4 +1,4 @@
-"""Rows of CSV and NDJSON that no reader takes, told apart from those that it does: where a contract says so, these alone are set aside.
+"""Broken rows of CSV and NDJSON, separated from the good ones: where a contract says so, only these are quarantined.
 
 Polars stops at a row with too many fields, at a quote that nothing closes, at a line that is no JSON. So a file that cannot be read is
 read here once more, by blocks: a block of sound rows as Polars reads it, and of one that has others the rows one by one, as they stand

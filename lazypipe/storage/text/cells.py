@@ -1,4 +1,4 @@
-"""Cells: text that is to be a value of a type, and values of one type that are to be of another.
+"""Cells: text converted to a type, and values converted from one type to another.
 
 Both are expressions that never fail: what does not fit becomes null, beside which stands the condition that it did not fit.
 So nothing becomes null in silence, and each cell can go where the contract says.

@@ -1,4 +1,4 @@
-"""Fields of NDJSON that no column takes: Polars' reader passes over them in silence, so they are looked for behind a query.
+"""Fields of NDJSON that no column takes: Polars' reader skips them silently, so they are looked for after a query.
 
 What types are taken from are the first lines of files. A field that only later lines have, or only later files, would be lost with
 all that stands in it.

@@ -1,4 +1,4 @@
-"""What the header of a CSV says about how the file is written: names that Polars takes, and that nobody meant."""
+"""Column names of a CSV that show that it is read with wrong options, such as another separator than it is written with."""
 
 from __future__ import annotations
 

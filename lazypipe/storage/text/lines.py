@@ -1,4 +1,4 @@
-"""Lines of text files, looked at one by one: for CSV rows with too few fields, and for the line that cannot be read.
+"""Lines of text files, checked one by one: for CSV rows with too few fields, and for the line that cannot be read.
 
 Polars fills short rows with nulls in silence. A short row always leaves a null in the file's last column, so nothing needs
 to be looked at unless that column has nulls; then separators are counted, and only where that could mislead, rows are taken
