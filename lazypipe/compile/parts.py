@@ -83,7 +83,7 @@ class Parts:
         return self.leaf(reference.to)
 
     def quarantine_uri(self, name: str) -> str:
-        """Return where rows are put aside by a node's gate."""
+        """Return the place of the rows that a node's gate quarantines."""
         output = next((s.output for s in self.segments if s.node == name), None)
         if output:
             return f"{self.outputs[output].to}__quarantine"

@@ -134,7 +134,7 @@ class Node:
             self.fault(what, fix, *rest)
 
     def strangers(self, known: Collection[str]) -> None:
-        """Note the keys that nobody knows and that would be passed over."""
+        """Note the unknown keys, which would otherwise be ignored."""
         for key in self.value:
             if key not in known:
                 self.unmapped(f"the key {key!r}", f"it is not known; {nearest(key, known, 'keys')}", key)

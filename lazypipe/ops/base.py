@@ -126,7 +126,7 @@ class Operation(Arguments):
         """Raise Fault where what was lowered over rows has other columns than over none; what only makes plans cannot."""
 
     def large(self, large: frozenset[str]) -> bool:
-        """Whether its rows may be too many for memory, given the inputs that may be; ``AHEAD`` stands for the rows ahead of it."""
+        """Whether its rows may be too many for memory, given the inputs for which that holds; ``AHEAD`` means the rows of the step before."""
         return bool(large)
 
     def multiplies(self) -> bool:
@@ -138,7 +138,7 @@ class Operation(Arguments):
         return False
 
     def change(self, table: Table, scope: Scope, changed: frozenset[str]) -> Change:
-        """Return how rows that come to inputs, or go from them, pass through; ``AHEAD`` stands for the rows ahead of it."""
+        """Return how rows that are added to inputs, or removed from them, pass through; ``AHEAD`` means the rows of the step before."""
         return "each" if changed == {AHEAD} and self.each(table, scope) else "all"
 
     def reach(self, table: Table, scope: Scope) -> Reach | None:
@@ -150,7 +150,7 @@ class Operation(Arguments):
         return None
 
     def fold(self, table: Table, scope: Scope) -> Fold | None:
-        """Lower it in two steps, parts being told apart by ``extra`` columns; None if that cannot be done."""
+        """Lower it in two steps, with the parts distinguished by ``extra`` columns; None if that is impossible."""
         return None
 
     def apart(self, table: Table, scope: Scope) -> Mapping[str, str] | None:
@@ -171,7 +171,7 @@ class Operation(Arguments):
 
 @dataclass(frozen=True)
 class Ordering:
-    """Columns to order by, each with its direction; nulls come last unless told otherwise."""
+    """Columns to order by, each with its direction; nulls come last unless stated otherwise."""
 
     columns: tuple[str, ...]
     descending: tuple[bool, ...]

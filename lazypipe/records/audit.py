@@ -40,7 +40,7 @@ _VALUES = frozenset(
         "distribution",
     }
 )
-"""Arguments that are values, whatever stands in them."""
+"""Arguments that are values, whatever they contain."""
 _NAMES = frozenset(
     {"column", "columns", "by", "action", "id", "max_failures", "warn_above", "fail_above", "owner", "tags"}
 )
@@ -295,7 +295,7 @@ class _Maker:
         }
 
     def terms(self, written: Mapping[str, Any], hidden: set[str]) -> list[str]:
-        """Return what is said of how rows are read or written, as YAML; of a contract, which holds no values, as it is."""
+        """Return the settings for reading or writing rows, as YAML; a contract, which contains no values, as it is."""
         return [
             _yaml({key: value}) if key == "contract" else _text({key: value}, hidden)
             for key, value in written.items()

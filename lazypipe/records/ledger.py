@@ -86,7 +86,7 @@ class Ledger:
             "set the variable that audit.key names to the key of this ledger, unless the key was to change"
         )
 
-    # what stands in it
+    # its content
 
     def records(self) -> tuple[Entry, ...]:
         """Return all records, oldest first; raises StorageError if one is damaged."""

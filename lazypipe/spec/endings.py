@@ -15,7 +15,7 @@ ENDINGS: Mapping[str, tuple[str, ...]] = {
 
 
 def format_of(name: str) -> str | None:
-    """Return the format that a file name stands for, None if it does not tell.
+    """Return the format that a file name means; None if its ending is unknown.
 
     Examples
     --------

@@ -23,7 +23,7 @@ class _Unsure(Exception):
 
 
 def fits(document: object, schema: Mapping[str, Any]) -> bool:
-    """Whether a document fits a schema; False also where that cannot be told for sure.
+    """Whether a document fits a schema; False also where that is not certain.
 
     Examples
     --------

@@ -13,7 +13,7 @@ from lazypipe.sql.text import SqlError, quoted, words
 __all__ = ["Call", "Steps", "calls", "steps"]
 
 _ADD_UP = ("sum", "count", "min", "max", "avg")
-"""Functions of which those of parts make those of the whole; ``avg`` by its sum and its count."""
+"""Aggregates that can be computed from those of parts; ``avg`` from sum and count."""
 
 _ENDS = frozenset({"except", "fetch", "intersect", "limit", "offset", "order", "qualify", "union", "window"})
 """Words behind a query's groups by which it is another kind of query."""
@@ -28,7 +28,7 @@ class Call:
 
 
 class _AnotherKind(Exception):
-    """Text that cannot be told in steps."""
+    """SQL that cannot be computed in steps."""
 
 
 def calls(text: str, name: str) -> tuple[str, dict[str, Call]] | None:

@@ -71,7 +71,7 @@ def tokenize(sql: str) -> Iterator[Token]:
         elif kind == "other" and text in "'\"":
             raise SqlError(f"unclosed {text} in SQL", "close the quote")
         elif kind == "foreign":
-            # quotes that end elsewhere than ours: what stands in them could be taken for code, or code for text
+            # quotes that end elsewhere than ours: text could be taken for code, or code for text
             fix = "write text as 'text' and names as \"name\""
             if text == "$":
                 fix = "write a parameter as :name, text as 'text'"

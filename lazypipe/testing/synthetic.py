@@ -85,7 +85,7 @@ def make_orders(
     since: datetime = SINCE,
     overlap: bool = False,
 ) -> pl.DataFrame:
-    """Create orders of which exactly ``bad[id]`` rows violate the rule ``id`` of ``order_rules``, and none violates any other.
+    """Create orders: exactly ``bad[id]`` rows violate the rule ``id`` of ``order_rules``, and none violates any other.
 
     The columns are ``order_id`` (Int64, starting at ``start``), ``email``, ``country``, ``amount`` (Float64, two decimals), ``quantity`` (Int32),
     ``status``, ``event_time`` (about one order per second, starting at ``since``) and ``updated_at`` (within a day after it). Only a bad ``email``

@@ -78,7 +78,7 @@ class Clock:
 
     @property
     def tick(self) -> int:
-        """Nanoseconds between two times that can be told apart."""
+        """Nanoseconds between two neighbouring times of the column's unit."""
         return DAY if self.unit is None else _UNITS.get(self.unit, 1_000)
 
     @property

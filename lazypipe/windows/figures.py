@@ -43,7 +43,7 @@ class Spread(Protocol):
         looked_up: Sequence[pl.LazyFrame],
         held: tuple[pl.Expr, pl.Expr] | None,
     ) -> tuple[pl.DataFrame, pl.DataFrame]:
-        """Return the groups of which figures came or left, or that are ``looked_up`` besides, and how ``rows`` finds them.
+        """Return the groups whose partial aggregates were added or removed, or that are ``looked_up`` besides, and how ``rows`` finds them.
 
         ``by`` are the columns that tell them apart. By ``held`` groups were there, and are, where others were not, or are not: these are
         left out, and those of which just one of the two holds are touched.

@@ -65,7 +65,7 @@ class Reach:
 
     @staticmethod
     def takes(dtype: pl.DataType) -> bool:
-        """Whether distances between places of a type can be told."""
+        """Whether distances between values of a type can be computed."""
         return isinstance(dtype, pl.Date | pl.Datetime) or dtype.is_integer() or dtype in (pl.Float32, pl.Float64)
 
     def extents(self, rows: pl.LazyFrame, apart: str) -> dict[int, Extent]:

@@ -206,7 +206,7 @@ class Flows:
         return replace(flow.with_fixed(more), loose={**idle, **flow.loose})
 
     def _reached(self, passing: Passing, flow: Flow, sides: list[Flow]) -> tuple[Flow | None, str]:
-        """Return the other side of a join by time, if it can be told which rows here those reach that come or go there; else why not.
+        """Return the other side of a join by time, if it is known which rows here match those that are added or removed there; otherwise why not.
 
         It must be made of one source or output row by row, and so must the rows here of theirs.
         """
@@ -316,7 +316,7 @@ class Flows:
                 return f"{node.name}: {check.id} needs all rows; move it to the gate of the stage that is written"
             tolerated = check.action != "fail" or check.fail_above is not None
             if check.keys and tolerated and any(c.action == "quarantine" for c in node.checks):
-                # what is said of a row put aside would change with rows of other files
+                # the verdict on a quarantined row would change with rows of other files
                 return f"{node.name}: {check.id} is among the reasons that quarantined rows carry, and depends on other rows"
             if self._is_hashed(check, node) and not hashable(check.keys, node.schema):
                 return f"{node.name}: {check.id} compares nested values"

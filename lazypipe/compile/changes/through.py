@@ -270,7 +270,7 @@ _STEPS: Mapping[str, Callable[[PlanNode, Sequence[Through], str], Through]] = {
 
 
 def _mixed(state: Through, exprs: Iterable[PlanExpr]) -> Through:
-    """Return rows of which expressions were made, some of them perhaps over the rows with the same values."""
+    """Return how rows pass through expressions, some of which may read other rows with the same values."""
     for expr in exprs:
         for window in _windows(expr):
             partition = window.by[: window.options[0]]

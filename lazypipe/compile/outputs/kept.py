@@ -72,7 +72,7 @@ def feeds(
     name: str, output: Output, of: str, columns: Sequence[str], nodes: Mapping[str, Node], uri: str
 ) -> tuple[Place, ...]:
     """Return the feeds beside an output, which hold its rows as they were and as they are: what each version changed, and panes of windows."""
-    # what a feed tells of is found by key, and by what differs
+    # rows of a feed are found by key, and by what differs
     differs = _decided(of, columns, _window(output.key, ()))
     found = []
     if output.changes:

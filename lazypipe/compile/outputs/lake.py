@@ -26,7 +26,7 @@ def _found(output: Output, schema: pl.Schema, at: Path) -> Iterator[Fault]:
         return
     try:
         written = written_schema(output, schema)
-    except KeyError:  # event_time names no column, which is told already
+    except KeyError:  # event_time names no column, which has been reported
         return
     from lazypipe.storage.lake.types import misfits
 

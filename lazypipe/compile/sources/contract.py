@@ -240,7 +240,7 @@ def _found_type(
 
 
 def _readable(dtype: pl.DataType) -> pl.DataType:
-    """Return a type with text in lists of which nothing was seen: what came later would be null, in silence."""
+    """Return a type with text elements in lists that were empty so far: later elements would silently become null otherwise."""
     match dtype:
         case pl.List():
             inner = instance_of(dtype.inner)

@@ -105,7 +105,7 @@ _DURATIONS = ("delay", "tolerance", "idle_after")
 
 
 def _check(found: Watermark, written: Any, schema: pl.Schema, form: str, here: Path) -> None:
-    """Raise Fault where what is said does not go together."""
+    """Raise Fault if settings contradict each other."""
     if found.column is not None:
         for name in ("order", "by"):
             if name in written:
