@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from lazypipe.run.panes import WindowHistory
     from lazypipe.run.replay import ReplayResult
     from lazypipe.run.result import RunResult
-    from lazypipe.run.trace import Trace
+    from lazypipe.run.traced import Trace
 
 __all__ = ["Plan", "bound_of", "known_outputs", "when_fed"]
 

@@ -19,7 +19,8 @@ from lazypipe.errors import LazypipeError
 from lazypipe.incremental.before import CONSUMED
 from lazypipe.incremental.state import State
 from lazypipe.records.ledger import Ledger
-from lazypipe.run.trace import Trace, of_type, trace
+from lazypipe.run.trace import of_type, trace
+from lazypipe.run.traced import Trace
 from lazypipe.storage.datasets.dataset import Dataset
 from lazypipe.storage.datasets.log import Commit
 from lazypipe.storage.in_python import for_python
