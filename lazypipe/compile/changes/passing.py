@@ -40,7 +40,7 @@ __all__ = ["Passing"]
 
 @dataclass(frozen=True)
 class Passing:
-    """One step of a stage, over no rows: ``table`` are those ahead of it, in ``scope`` are the stage's inputs."""
+    """One step of a stage, over empty frames: ``table`` is its input, ``scope`` has the stage's inputs."""
 
     node: Node
     index: int
@@ -50,14 +50,14 @@ class Passing:
 
     @cached_property
     def plan(self) -> Through:
-        """What its plan says."""
+        """What its plan shows."""
         from lazypipe.compile.changes.through import through
 
         return through(self.node.stubs[self.index].plan(), self.ahead)
 
     @property
     def ahead(self) -> str:
-        """How the rows ahead of it are called in its plan."""
+        """The label of its input in its plan."""
         return HERE if self.index else self.node.inputs[0]
 
     def inputs(self) -> tuple[str, ...]:
@@ -81,7 +81,7 @@ class Passing:
         return "alone" if plan.whole.isdisjoint(these) else "all"
 
     def carries(self, told: frozenset[str]) -> bool:
-        """Whether a query gives the same rows, with the unit of each, where those of some inputs carry theirs."""
+        """Whether a query still gives the same rows, each with its unit, if some of its inputs have a column with the unit."""
         from lazypipe.compile.changes.through import through
 
         states = {n: unknown(n, pl.Schema({**t.schema, UNIT: pl.UInt64()})) for n, t in self._tables(told).items()}
