@@ -102,10 +102,23 @@ def _same(one: Sequence[object], other: Sequence[object]) -> bool:
 class Consumed:
     """What has been read of one source.
 
-    ``files`` are the files, of a dataset its data files at ``version`` of ``uri``, of a Delta table those of its ``version``. ``at`` is what else a commit says
-    of its rows, which their files do not show, as plain data. ``listed`` is when the files were listed, in nanoseconds since 1970: a file that was written
-    in that very moment may have been written once more without its stamp telling. ``borders`` are those of the row groups of large
-    Parquet files, by the hashes of their content.
+    Attributes
+    ----------
+    kind
+        Whether it is a list of files, or a dataset.
+    files
+        The files; of a dataset or Delta table, the data files of its ``version``.
+    uri
+        The URI of a dataset.
+    version
+        The version of a dataset or Delta table.
+    at
+        What a commit says about the rows that their files do not show, as plain data.
+    listed
+        When the files were listed, in nanoseconds since 1970. A file written at that very moment may have been written again without a
+        change of its stamp.
+    borders
+        Hash of a large Parquet file → the ends of its row groups, with hashes of the content up to there.
 
     Examples
     --------
