@@ -14,7 +14,7 @@ import polars as pl
 __all__ = ["MASKED", "records"]
 
 MASKED = "***"
-"""What stands in reports for personal data."""
+"""What reports show in place of personal data."""
 
 _EPOCH = date(1970, 1, 1)
 _FIRST, _LAST = (date.min - _EPOCH).days, (date.max - _EPOCH).days

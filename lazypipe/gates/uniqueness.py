@@ -39,7 +39,7 @@ Frame = TypeVar("Frame", pl.DataFrame, pl.LazyFrame)
 
 @dataclass(frozen=True)
 class _Span:
-    """A batch's keys as physical values: its ends, how often each stands in it, and the rows between that repeat."""
+    """A batch's keys as physical values: the first and last key, how often each occurs, and the rows in between that repeat."""
 
     least: Any
     most: Any
@@ -136,7 +136,7 @@ class KeyTracker:
             self._spans.append(span)
 
     def count(self) -> int | None:
-        """Return how many rows have a key that another row has too; None where that cannot be told."""
+        """Return how many rows have a key that another row has too; None if that is not known."""
         if self._unseen:
             return None
         if self._hashes:

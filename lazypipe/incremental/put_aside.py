@@ -11,7 +11,7 @@ __all__ = ["put_aside"]
 
 
 def put_aside(pipeline: Pipeline, names: Iterable[str]) -> dict[str, int]:
-    """Return how many rows stand aside, by the source or stage whose gate has put them there; without those that have none.
+    """Return the number of quarantined rows, by the source or stage whose gate they violated; without those that have none.
 
     Raises
     ------

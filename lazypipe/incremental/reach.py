@@ -96,7 +96,7 @@ def read_extents(plain: Mapping[str, Any]) -> dict[str, dict[str, Extent]]:
 
 
 class Reaching:
-    """Answers for the joins of one plan which rows are in reach of which others; ``look`` gives the snapshot of a source, or of an output that is read."""
+    """Finds out for the joins by time of one plan which rows may match which others; ``look`` gives the snapshot of a source, or of an output that is read."""
 
     def __init__(self, plan: CompiledPipeline, look: Callable[[str], Snapshot]) -> None:
         self.plan = plan
@@ -111,7 +111,7 @@ class Reaching:
         stay: Mapping[str, Units],
         extents: Mapping[str, Mapping[str, Extent]],
     ) -> frozenset[int] | None:
-        """Return the numbers of what has rows that are affected by changes; None if that cannot be told.
+        """Return the numbers of units with rows that are affected by changes; None if that is not known.
 
         Parameters
         ----------

@@ -67,7 +67,7 @@ def needs_of(
 
 
 def takes_parts(plan: CompiledPipeline, name: str) -> bool:
-    """Whether it can be told ahead which parts of its files those need who read a source through what is kept for a run only.
+    """Whether it is known beforehand which parts of a source's files are needed by the outputs that read it through rows kept for one run.
 
     All of them must read it by files, not as a side of theirs, and no output besides, of which it is not known yet what comes of it.
     """

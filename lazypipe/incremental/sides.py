@@ -127,7 +127,7 @@ def digest(rows: pl.LazyFrame, schema: pl.Schema, match: Match) -> pl.LazyFrame:
 
 
 def differing(before: pl.LazyFrame, now: pl.DataFrame) -> pl.Series:
-    """Return the hashed keys of which two digests say something else."""
+    """Return the hashed keys for which two digests differ."""
     same = [pl.col(n).eq_missing(pl.col(f"{n}_now")) for n in (_FIRST, _SECOND, _ROWS)]
     both = before.join(now.lazy(), on=HASH, how="full", coalesce=True, suffix="_now")
     return both.filter(~pl.all_horizontal(same)).select(HASH).collect(engine="streaming").to_series()

@@ -24,7 +24,7 @@ FORMAT = 2
 """Version of what ``to_dict`` gives; ``from_dict`` refuses newer ones. In 1, stamps were always texts, and hashes one."""
 
 Kind: TypeAlias = Literal["files", "dataset"]
-"""How a source tells what is in it: a list of files, or a commit."""
+"""How the content of a source is known: by a list of files, or by a commit."""
 
 _NO_HASH = "-"
 

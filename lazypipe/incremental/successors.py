@@ -213,7 +213,7 @@ class _Walk:
         return [ConsumedFile(self.redact(uris.join(self.dataset.uri, p)), sizes.get(p)) for p in paths]
 
     def _tasks(self, version: int) -> Iterator[tuple[list[ConsumedFile], list[ConsumedFile]]]:
-        """Yield which files a version has put in the place of which; one that is gone by now says nothing."""
+        """Yield which files a version replaced by which; a version that was vacuumed yields nothing."""
         commit = self.latest if version == self.latest.version else None
         with suppress(StorageError):
             commit = commit or self.dataset.log.read(version)

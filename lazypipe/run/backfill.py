@@ -229,7 +229,7 @@ def _timed(
     now: datetime,
     seen: Extents | None,
 ) -> Mapping[str, Arrival]:
-    """Return what is known of the times in files, all of which are looked for."""
+    """Return the known times in files; the times of all of them are looked for."""
     if snapshot.commit is not None:
         return {f.uri: a for f, a in _in_footers(plan, source, snapshot, files).items()}
     if source.watermark is not None and source.watermark.by_files:

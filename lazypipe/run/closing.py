@@ -99,7 +99,7 @@ class Closing:
         if stated is None:
             assert up.source is not None
             return self._reached(up.name, up.source)
-        # what is said of all that there is does not hold of a part
+        # what is recorded about everything does not hold for a part
         part = up.source is not None and (self.work.left > 0 or self.run.window is not None)
         return {} if part else stated
 

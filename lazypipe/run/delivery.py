@@ -50,7 +50,7 @@ def listing(plan: CompiledPipeline, source: BoundSource, now: datetime, *, patie
 
 
 def whole(now: datetime, outputs: Mapping[str, Output], source: BoundSource, found: Snapshot) -> Snapshot:
-    """Return what was listed of a source without the files that wait, as far as that can be told without hashing any."""
+    """Return what was listed of a source without the files that wait, as far as that is known without hashing any."""
     _, waiting = _told_apart(outputs, source, now, found, hashing=False)
     return _without(found, waiting)
 

@@ -135,7 +135,7 @@ class _History:
         made: list[tuple[Commit, Commit | None, Mapping[str, Any] | None, Mapping[str, Any] | None]] = []
         last: Commit | None = None
         row: Mapping[str, Any] | None = None
-        # such panes are told of, though nothing changes with them
+        # such panes are listed, although nothing changes with them
         timed = (told := panes_of(self.target)) is not None and told.timing is not None
         for version in dataset.log.versions():
             commit = dataset.log.read(version)
@@ -211,7 +211,7 @@ def _consumed(commit: Commit | None) -> dict[str, tuple[int | None, str | None]]
 
 
 def _rows(traced: Trace | None, came: Sequence[str]) -> dict[str, pl.DataFrame]:
-    """Return the rows in files that came, by source, as far as rows can be told."""
+    """Return the number of rows in added files, by source, as far as it is known."""
     sources = {} if traced is None else traced.sources
     # the first two columns are a row's file and its number there
     found = {n: of.rows.filter(of.rows.to_series(0).is_in(came)) for n, of in sources.items() if of.rows is not None}

@@ -34,7 +34,7 @@ def recorded(
     ledger: Ledger | str | None,
     actor: str | None,
 ) -> Rewrite:
-    """Append a record of what was written anew, and return it with the record's number, or why there is none.
+    """Append a record of what was rewritten, and return it with the record's number, or why there is none.
 
     The record names the definition that made the rows: they are the same.
 
@@ -133,7 +133,7 @@ def _append(
         }
         return book.append(body, time=ended).number, None
     except StorageError as error:
-        # the dataset has its new version, and that is right: what is missing is told
+        # the dataset has its new version, which is right: the missing record is reported
         return None, first_line(error)
 
 

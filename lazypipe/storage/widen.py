@@ -120,7 +120,7 @@ def _number(one: pl.DataType, other: pl.DataType) -> pl.DataType | None:
 
 
 def _bits(dtype: pl.DataType) -> int:
-    """Return how many bits the value of a whole number has, its sign aside."""
+    """Return how many bits the value of a whole number has, without its sign."""
     if dtype in _SIGNED:
         return int(8 * 2 ** _SIGNED.index(dtype)) - 1
     return int(8 * 2 ** _UNSIGNED.index(dtype))

@@ -80,7 +80,7 @@ class Psi(GroupedRule):
 
 
 def _index(here: pl.LazyFrame, there: pl.LazyFrame, groups: Sequence[str], *, bins: int | None) -> pl.LazyFrame:
-    """Return the population stability index of each group, of so many bins; of values as they are, if none are said."""
+    """Return the population stability index of each group, with this number of bins; without one, each value is a bin."""
     if bins is not None:
         here, there = _binned(here, there, groups, bins)
     by = (*groups, _ITEM)

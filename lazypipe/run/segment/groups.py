@@ -134,7 +134,7 @@ class Groups:
         return fitted(self.touched.rename(dict(self.work.groups)), self.commit.schema)
 
     def __str__(self) -> str:
-        """Say what is made anew."""
+        """Say what is rebuilt."""
         many = self.touched.height
         return f"{many:,} group{'s' * (many != 1)} touched, of {self.commit.rows:,} rows"
 

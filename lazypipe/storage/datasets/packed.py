@@ -50,7 +50,7 @@ def pack(plain: Any) -> Any:
 
 
 def is_range(plain: Sequence[Any]) -> bool:
-    """Whether values are whole numbers that count up, which is told in a few bytes.
+    """Whether values are whole numbers that count up, which takes only a few bytes.
 
     Examples
     --------

@@ -57,7 +57,7 @@ class Fitted:
 
 
 def fitted(dataset: Dataset, commit: Commit) -> Fitted:
-    """Return a commit with files that a Delta reader reads right: those that it would not are written anew.
+    """Return a commit whose files a Delta reader reads correctly: those that it would misread are rewritten.
 
     Raises
     ------

@@ -224,7 +224,7 @@ _UTF8 = (
 def refused(source: pl.DataType, target: pl.DataType) -> bool:
     """Whether no value of one type can become one of the other and still say the same.
 
-    A number is no moment: in which unit it counts, and from when, no type tells.
+    A number is no datetime: its type does not say in which unit it counts, and from when.
 
     Examples
     --------

@@ -30,7 +30,7 @@ _CHUNK = 4096
 def refuse_unknown_fields(files: Sequence[FileInfo], reader: Reader, schema: pl.Schema) -> None:
     """Raise SourceError for the first line of NDJSON with a value in a field that ``schema`` lacks; names file, line and field.
 
-    A field that is null says nothing. Lines are sound JSON objects: whoever has read them would have said so.
+    Null fields do not count. Lines are valid JSON objects: otherwise the reader before would have failed.
     """
     by_row, known = TEXT in schema, pl.Struct(untold(schema))
     passed = (

@@ -27,7 +27,7 @@ __all__ = ["How", "Unusual", "as_text", "columns", "parsed", "refused", "usual"]
 How = Literal["usual", "each", "reader"]
 """Who parses moments: a function that takes what is written as usual, one that takes each row for itself, or Polars' reader."""
 
-# not \d, which stands for the digits of all scripts, and takes ten times as long to compile
+# not \d, which matches the digits of all scripts, and takes ten times as long to compile
 _DAY, _CLOCK, _PARTS = r"[0-9]{4}-[0-9]{2}-[0-9]{2}", r"[0-9]{2}:[0-9]{2}:[0-9]{2}", r"(?:\.[0-9]{1,6})?"
 _OFFSET = r"(?:Z|[+-][0-9]{2}:[0-9]{2})"
 _USUAL = rf"^{_DAY}[T ]{_CLOCK}{_PARTS}{_OFFSET}?$"
