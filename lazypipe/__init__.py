@@ -67,7 +67,7 @@ if TYPE_CHECKING:
     from lazypipe.run.result import RunResult, RunResults, SegmentResult
     from lazypipe.run.retry import Backoff
     from lazypipe.run.stream import Stream
-    from lazypipe.run.traced import Trace, Traced
+    from lazypipe.run.trace import Trace, Traced
     from lazypipe.run.trigger import Trigger
     from lazypipe.spec.schema import json_schema
     from lazypipe.storage.datasets.dataset import scan
@@ -210,8 +210,8 @@ _HOME = {
     "SegmentResult": "lazypipe.run.result",
     "Backoff": "lazypipe.run.retry",
     "Stream": "lazypipe.run.stream",
-    "Trace": "lazypipe.run.traced",
-    "Traced": "lazypipe.run.traced",
+    "Trace": "lazypipe.run.trace",
+    "Traced": "lazypipe.run.trace",
     "Trigger": "lazypipe.run.trigger",
     "json_schema": "lazypipe.spec.schema",
     "scan": "lazypipe.storage.datasets.dataset",

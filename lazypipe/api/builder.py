@@ -111,7 +111,7 @@ class Builder:
 
 
 def _listed(given: Any, path: model.Path, kind: str, example: str) -> Any:
-    """Return steps as a list; anything else as it is, so that the schema reports it. Raises DefinitionError for expressions."""
+    """Return steps as a list, what is none as it is, of which the schema says that; raises DefinitionError for expressions."""
     if isinstance(given, str | Mapping | Arguments):
         return given
     steps = [given] if isinstance(given, pl.Expr) else list(given)

@@ -143,7 +143,7 @@ def publish_delta(
     moment = time_of_run(now)
     dataset = _dataset(target, output, storage_options)
     if isinstance(target, str | os.PathLike):
-        dataset.read()  # a mistyped name is reported
+        dataset.read()  # what was mistyped is told
     return dataset.publish(run=run or run_id(moment), time=moment)
 
 

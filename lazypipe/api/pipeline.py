@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from lazypipe.run.panes import WindowHistory
     from lazypipe.run.pull import Pulled, Reader
     from lazypipe.run.replay import ReplayResult
-    from lazypipe.run.traced import Trace
+    from lazypipe.run.trace import Trace
 
 __all__ = ["Pipeline", "catalog", "load", "replay", "trace", "window_history"]
 

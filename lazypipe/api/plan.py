@@ -1,4 +1,4 @@
-"""Plans: what a compiled pipeline can run, and questions about its outputs."""
+"""Plans that can be run, and questions about what they have made."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from lazypipe.run.panes import WindowHistory
     from lazypipe.run.replay import ReplayResult
     from lazypipe.run.result import RunResult
-    from lazypipe.run.traced import Trace
+    from lazypipe.run.trace import Trace
 
 __all__ = ["Plan", "bound_of", "known_outputs", "when_fed"]
 

@@ -22,7 +22,7 @@ __all__ = ["State", "follow"]
 class State:
     """What is known of rows at one point of a plan.
 
-    The rows are those of ``base`` that pass ``conditions``: so two filters are the same as one with both. ``columns`` are
+    The rows are ``base``, of which ``conditions`` leave some: so two filters are the same as one with both. ``columns`` are
     hashes of what gives each row its value; they stay the same where rows only go. ``sequence`` is the order in which rows
     come, which operations that look at neighbours see; ``ordered`` whether it is a promise.
     """
@@ -102,7 +102,7 @@ class _Values:
     known: dict[int, str] = field(default_factory=dict)
 
     def of(self, expr: PlanExpr, place: Any) -> str:
-        """Return the hash of an expression; ``place`` is its position in its node."""
+        """Return the hash of an expression; ``place`` is where it stands in its node."""
         if expr.kind == "column" and expr.name in self.state.columns:
             return self.state.columns[expr.name]
         for number, part in enumerate(postorder(expr, PlanExpr.parts)):
@@ -157,7 +157,7 @@ class _Values:
 _TOGETHER = frozenset({"And", "LogicalAnd", "Or", "LogicalOr"})
 _EITHER = frozenset({"Eq", "EqValidity", "NotEq", "NotEqValidity", "Xor"})
 _SUMS = frozenset({"Plus", "Multiply"})
-"""Operators that give the same bits for two numbers in either order."""
+"""Operators of which, for two numbers, it does not matter bit by bit which one is first."""
 _NUMBERS = ("<Int", "<UInt", "<Float")
 
 

@@ -1,4 +1,4 @@
-"""The history of a window: its row in each version of an output, why it changed, and which rows had arrived by then.
+"""The history of a window: what each version of an output said of it, why that changed, and which rows had come by then.
 
 Nothing is kept for this. The versions are those that vacuum has left; why a run did something stands in the ledger; the rows that
 came are found again in the files that they came in, as far as these are still as they were.
@@ -19,8 +19,7 @@ from lazypipe.errors import LazypipeError
 from lazypipe.incremental.before import CONSUMED
 from lazypipe.incremental.state import State
 from lazypipe.records.ledger import Ledger
-from lazypipe.run.trace import of_type, trace
-from lazypipe.run.traced import Trace
+from lazypipe.run.trace import Trace, of_type, trace
 from lazypipe.storage.datasets.dataset import Dataset
 from lazypipe.storage.datasets.log import Commit
 from lazypipe.storage.in_python import for_python
@@ -135,7 +134,7 @@ class _History:
         made: list[tuple[Commit, Commit | None, Mapping[str, Any] | None, Mapping[str, Any] | None]] = []
         last: Commit | None = None
         row: Mapping[str, Any] | None = None
-        # such panes are listed, although nothing changes with them
+        # such panes are told of, though nothing changes with them
         timed = (told := panes_of(self.target)) is not None and told.timing is not None
         for version in dataset.log.versions():
             commit = dataset.log.read(version)
@@ -211,7 +210,7 @@ def _consumed(commit: Commit | None) -> dict[str, tuple[int | None, str | None]]
 
 
 def _rows(traced: Trace | None, came: Sequence[str]) -> dict[str, pl.DataFrame]:
-    """Return the number of rows in added files, by source, as far as it is known."""
+    """Return the rows in files that came, by source, as far as rows can be told."""
     sources = {} if traced is None else traced.sources
     # the first two columns are a row's file and its number there
     found = {n: of.rows.filter(of.rows.to_series(0).is_in(came)) for n, of in sources.items() if of.rows is not None}

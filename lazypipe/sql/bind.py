@@ -53,7 +53,7 @@ def bind(sql: str, schema: pl.Schema, params: Mapping[str, object] | None = None
 
 
 def _bound(tokens: Sequence[Token], schema: pl.Schema) -> pl.Expr:
-    """Bind tokens in which sums have wide types already (see ``summed``)."""
+    """Bind tokens of which sums have as many bits as they need."""
     inner: list[pl.Expr] = []
     text = understood(_hoist(tokens, schema, inner))
     if not text.strip():
@@ -126,7 +126,7 @@ _TO_DATES = re.compile(r"(::|\bas)\s*date\b", re.IGNORECASE)
 def _refuse_dates_of_numbers(expr: pl.Expr, schema: pl.Schema) -> None:
     """Raise SqlError where a number is cast to a date: Polars takes 20130131 for as many days since 1970, databases refuse it."""
     for operand in cast_to_dates(expr):
-        with suppress(SqlError):  # of something in another context, such as that of a list
+        with suppress(SqlError):  # of what stands in another context, such as that of a list
             dtype = dtype_of(operand, schema)
             if dtype.is_numeric() or dtype == pl.Boolean:
                 break
@@ -198,7 +198,7 @@ def _date_trunc(arguments: Sequence[Sequence[Token]], schema: pl.Schema) -> pl.E
 
 
 NARROW = (pl.Int32(), pl.UInt32(), pl.Boolean())
-"""Types whose sums have 32 bits in Polars, and wrap around."""
+"""Types of which Polars makes sums of 32 bits, that wrap around."""
 
 
 def summed(tokens: Sequence[Token], schema: pl.Schema) -> list[Token]:

@@ -98,7 +98,7 @@ def scan_uri(uri: str, storage_options: Mapping[str, Any] | None, called: str = 
 
 
 def unseen(name: str, source: Source) -> list[Fault]:
-    """Return the mistakes in a source that do not depend on what is at its URIs, which are not looked at."""
+    """Return what is wrong with a source whatever there is at its URIs, of which nothing is asked."""
     at: Path = ("sources", name)
     try:
         read_contract(source.contract, (*at, "contract"))
@@ -186,7 +186,7 @@ def _adapts(contract: Contract, reader: Reader) -> bool:
 def _looked_at(
     bound: BoundSource, admit: Callable[[BoundSource, Snapshot], Snapshot], *, adapts: bool
 ) -> tuple[Snapshot, Sequence[str]]:
-    """Return the snapshot of a source, looking into files only as far as needed; some are known by their names alone."""
+    """Return what there is of a source, as far as it must be looked into, with files that are told by their names alone."""
     there, first = ((), None) if adapts else _by_name(bound)
     listed = bound.listed(partial(admit, bound)) if first is None else Snapshot((first,))
     if not listed.files and listed.waiting and not bound.declares:
@@ -213,7 +213,7 @@ def _shaped(
     if as_before and (before := bound.before(columns)) is not columns:
         bound = replace(bound, changed=bound.located(_changed(columns, before)))
         columns = tuple(before)
-        snapshot = Snapshot(())  # nothing in it matches
+        snapshot = Snapshot(())  # of which nothing fits
     if snapshot.logged is None and (own := [n for n in (FILE_COLUMN, UNIT) for _, names in columns if n in names]):
         raise Fault(f"the files have a column {own[0]!r}, which is reserved for lazypipe", BY_LOG, (*at, "uri"))
     try:
@@ -226,7 +226,7 @@ def _shaped(
     guessed = frozenset(n for t in shape.targets if t.guessed for n in (t.name, *t.alias))
     bound = replace(bound, schema=schema, shape=shape if adapts else None, guessed=guessed)
     if bound.shape is not None and snapshot.files:
-        snapshot = bound.looked_at(snapshot)  # so that a file which breaks the contract is reported now
+        snapshot = bound.looked_at(snapshot)  # so that a file which breaks the contract is told now
     return bound, snapshot
 
 
@@ -262,7 +262,7 @@ def _refuse_silent(commit: Commit, at: Path) -> None:
 
 
 def _refuse_of_others(source: Source, form: str, patterns: Sequence[str], at: Path) -> None:
-    """Refuse settings of a source that other formats have."""
+    """Refuse what is said of a source and holds for other formats only."""
     if form != "csv" and source.read:
         fix = "remove read"
         if source.format is None and all(format_of(p) is None for p in patterns):
@@ -339,7 +339,7 @@ def _tags(source: Source, commit: Commit | None, schema: pl.Schema) -> dict[str,
 
 
 def _told(snapshot: Snapshot, options: Mapping[str, Any]) -> Commit | None:
-    """Return the commit behind a Delta table, if it is a dataset of lazypipe: the commit knows more about the columns."""
+    """Return the commit that a Delta table tells of, if it is a dataset of lazypipe: what is known of columns stands there."""
     table = snapshot.table
     if table is None or table.tells is None:
         return None
@@ -375,7 +375,7 @@ def expand_source(
 
 
 def refuse_unknown_protocol(uri: str, at: Path) -> None:
-    """Raise Fault for a URI with an unknown protocol."""
+    """Raise Fault for a URI of a protocol that nobody speaks."""
     if (name := uris.unknown_protocol(uri)) is not None:
         meant = closest(name.lower(), _PROTOCOLS)
         fix = "install the package that adds it to fsspec, or write one such as s3, gs, az, https or sftp"
