@@ -1,4 +1,4 @@
-"""Groups whose aggregates Polars computes only of rows that stand together: rows are put in order first.
+"""Aggregates for which Polars needs all rows of a group at once: the rows are sorted first, so that it need not hold all groups in memory.
 
 The streaming engine adds up sums, counts and extremes as rows come. For medians, quantiles and lists it needs the rows of a group at once: it holds
 all rows in memory, unless it knows that those of a group stand together. A sort streams, and spills to disk where memory is short.

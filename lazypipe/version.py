@@ -1,4 +1,4 @@
-"""The version of lazypipe, where every floor can read it."""
+"""The version of lazypipe, which every module may import."""
 
 __all__ = ["VERSION"]
 

@@ -70,6 +70,7 @@ def _ftp(folder: str, port: int) -> None:
     users.add_user(USER, PASSWORD, folder, perm="elradfmwMT")
     made = ThreadedFTPServer(("127.0.0.1", port), type("Handler", (FTPHandler,), {"authorizer": users}))
     threading.Thread(target=made.serve_forever, daemon=True).start()
+    made.handler.auth_failed_timeout = 0  # seconds until a wrong password is answered
     print(made.address[1], flush=True)
     sys.stdin.read()
 

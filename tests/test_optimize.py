@@ -309,7 +309,7 @@ def test_a_rollback_is_in_the_ledger(uri: str, tmp_path: Path) -> None:
     held = {n: [h for h in ledger.containing(str(tmp_path / "in" / f"{n}.parquet")) if h.in_force] for n in range(3)}
     assert [(h.version, h.via) for n in range(3) for h in held[n]] == [(4, ("earlier version",))]
     report = lp.audit_report(ledger, uri)
-    assert f"- Rows brought back: {segment['rows']:,}, those of version 1" in report.to_markdown()
+    assert f"- Rows restored: {segment['rows']:,}, those of version 1" in report.to_markdown()
     assert made.run().status == "done"
     assert lp.scan(uri).collect().sort("id").equals(rows(0, 15_000))
     assert [s.version for s in ledger.history(uri).steps] == [5]  # its record names all inputs

@@ -1,1 +1,1 @@
-"""The public face: definitions that compile, plans that run, gates and operations on frames of one's own."""
+"""The public API: pipelines, plans, streams, and gates and operations on your own frames."""

@@ -225,7 +225,7 @@ def split(
     lazy = lazy_frame(frame, "frame")
     checks, frames = _checks(lazy, rules, params, now, others)
     for name, dtype in lazy.collect_schema().items():
-        if dtype == pl.Object:  # rows that are put aside are kept as bytes
+        if dtype == pl.Object:  # quarantined rows are kept as bytes
             raise LazypipeError(
                 f"column {name!r} is Object, whose values cannot be quarantined; cast it, or leave it out"
             )

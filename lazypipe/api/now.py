@@ -1,4 +1,4 @@
-"""The time of runs, of definitions that are compiled, and of checks: what the caller gives, or the machine's clock."""
+"""The current time for runs, compiled definitions and checks: the caller's, or the machine's clock."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Definitions that feed each other: compiled together, where what one will write tells the columns, and run one after the other."""
+"""Definitions that feed each other: compiled together, so that one knows the columns another will write, and run in order."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ _One = TypeVar("_One")
 
 @dataclass(frozen=True)
 class Unread:
-    """A definition with mistakes of form: these, and what can be told of it all the same, which is its name at the least."""
+    """A definition with syntax mistakes: these, and what is known about it nevertheless, at least its name."""
 
     error: LazypipeError
     pipeline: model.Pipeline
@@ -147,7 +147,7 @@ def _is_wrong(found: Plan | LazypipeError) -> TypeGuard[DefinitionError]:
 
 
 def held_up(feed: Feed, pipelines: Sequence[model.Pipeline], by: LazypipeError) -> LazypipeError:
-    """Return what is told of a definition that reads what another cannot make, for the reason ``by``."""
+    """Return the error of a definition whose input another definition cannot write, for the reason ``by``."""
     reader = pipelines[feed.to].origin
     what = f"source {feed.source!r} reads output {feed.output!r} of {pipelines[feed.by].name!r}, which "
     if _is_wrong(by):
@@ -342,7 +342,7 @@ def _not_run(
 def _recorded(
     result: RunResult, pipeline: model.Pipeline, asked: Collection[str], why: str, how: Mapping[str, Any]
 ) -> RunResult:
-    """Have the ledger of a definition say that a run of it did not begin, if it has one, and its place can be told."""
+    """Record in the ledger of a definition that a run of it did not begin, if it has a ledger whose place is known."""
     faults: list[Fault] = []
     outputs, secrets = bind_outputs(pipeline, os.environ, faults)
     state, more = bind_state(pipeline, os.environ, faults)
@@ -374,7 +374,7 @@ def _with(pipeline: Pipeline, written: Sequence[_Written]) -> Pipeline:
             contract = read_contract(source.contract, ("sources", name, "contract"))
             (uri,), options, _, _ = expand_source(source, pipeline.base, os.environ, ("sources", name))
         except Fault:
-            continue  # told by whoever compiles it
+            continue  # reported when it is compiled
         output, columns = next((w for w in written if reads(w[0], replace(source, uri=(uri,)))), (None, {}))
         if output is None or not contract.is_open:
             continue

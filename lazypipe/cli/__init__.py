@@ -1,1 +1,1 @@
-"""The commands of the command line, a file for those about one thing."""
+"""The commands of the command line, one file per topic."""

@@ -1,4 +1,4 @@
-"""What commands share: how they are added, how they read definitions, and how they tell what they found."""
+"""What commands share: how they are added, how they read definitions, and how they report results."""
 
 from __future__ import annotations
 
@@ -345,7 +345,7 @@ def prepare_streams() -> None:
 
 
 def say(text: str, end: str = "\n") -> None:
-    """Tell something to whoever looks on; nothing fails because nobody does, or because a disk with a log is full."""
+    """Report progress on stderr; nothing fails because it is closed, or because the disk with its log is full."""
     with suppress(OSError):
         print(text, end=end, file=sys.stderr, flush=True)
 
@@ -362,7 +362,7 @@ def write_json(value: Any, indent: int | None = 1) -> None:
     text = json.dumps(_finite(value), indent=indent, default=str, ensure_ascii=plain, allow_nan=False)
     try:
         print(text, flush=True)
-    except BrokenPipeError:  # whoever read it has left: what was done is as good or bad as it was
+    except BrokenPipeError:  # the reader has closed the pipe: the result of the command stays what it was
         _to_nobody("stdout")
 
 

@@ -1,4 +1,4 @@
-"""Commands that read a definition, and no data."""
+"""Commands that read only the definition, not the data."""
 
 from __future__ import annotations
 

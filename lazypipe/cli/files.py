@@ -1,4 +1,4 @@
-"""Commands about how a dataset's files are laid out, and which are kept."""
+"""Commands about the files of a dataset: layout, compaction, vacuum."""
 
 from __future__ import annotations
 

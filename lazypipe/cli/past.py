@@ -103,7 +103,7 @@ def _print_status(found: Sequence[Mapping[str, Any]]) -> None:
                 print(f"        {reason}")
         for line in incomplete(output):
             print(line)
-    # what stands ahead of several is told once
+    # a prefix that several lines share is printed once
     ahead: dict[str, tuple[int, list[str]]] = {}
     for output in found:
         for name, rows in output.get("ahead", {}).items():

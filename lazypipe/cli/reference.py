@@ -1,4 +1,4 @@
-"""The page that tells all public names, written from their docstrings: ``docs/guide/python.md``."""
+"""The page with all public names, written from their docstrings: ``docs/guide/python.md``."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
         "SourceError", "StorageError", "CommitConflict",
     ),
 }  # fmt: skip
-"""All public names, in the order in which they are told."""
+"""All public names, in the order of the page."""
 
 _PLAIN = (str, int, float, bool, tuple, frozenset, timedelta, type(None))
 _TOLD = ("Parameters", "Attributes")
@@ -99,7 +99,7 @@ def _entry(name: str, thing: Any, level: int = 3, *, bound: bool = False) -> Ite
 
 
 def _is_made_by_us(thing: type) -> bool:
-    """Whether nobody else calls a class, or its fields tell how."""
+    """Whether users do not create instances of a class, or its fields show how."""
     return is_dataclass(thing) or issubclass(thing, Exception) or getattr(thing, "_is_protocol", False)
 
 
@@ -136,7 +136,7 @@ def _called(name: str, function: Any, *, bound: bool = False) -> str:
 
 
 def _default(thing: Any, name: str) -> str:
-    """Return what a field is where nobody says it, as it is written."""
+    """Return the default of a field as it is written."""
     made = getattr(thing, "__dataclass_fields__", {}).get(name)
     if made is None:
         return _given(getattr(thing, "_field_defaults", {}).get(name, inspect.Parameter.empty))

@@ -1,4 +1,4 @@
-"""Commands that write rules: as the data speaks for them, or as other tools have them."""
+"""Commands that write rules: suggested from data, or imported from other tools."""
 
 from __future__ import annotations
 

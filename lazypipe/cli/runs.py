@@ -1,4 +1,4 @@
-"""Commands that run a pipeline, or say what that would do."""
+"""Commands that run a pipeline, or say what a run would do."""
 
 from __future__ import annotations
 
@@ -269,7 +269,7 @@ def _stream(options: argparse.Namespace) -> int:
                 write_json(result.to_dict(), indent=None)
             else:
                 print(_batch(result), flush=True)
-            # what goes on being wrong is told once
+            # what keeps failing is reported once
             failed = [f"{s.name}: {s.status}: {s.error}" for s in result.segments if s.error is not None]
             if code and (failed != told or not failed):
                 _tell(result)

@@ -1,1 +1,1 @@
-"""From what was written to what will run: graph, schemas, gates, segments."""
+"""From the definition to what will run: graph, schemas, gates, segments."""

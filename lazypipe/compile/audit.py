@@ -1,4 +1,4 @@
-"""Where a pipeline's runs are recorded: the definition's ``audit`` with URIs that are whole and variables replaced."""
+"""Where a pipeline's runs are recorded: the definition's ``audit`` with absolute URIs and variables replaced."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def bind_audit(
         # an actor is there to be read; what signs is not
         secrets += used if name != "actor" else ()
         if name == "key" and written is not None and not used:
-            # what a variable that is empty stands for is not noted as a secret
+            # the value of an empty variable is not noted as a secret
             what = "the key is empty" if not bound["key"] else "the key that signs records is written in the definition"
             faults.append(Fault(what, "write key: ${LEDGER_KEY}, and set that variable", ("audit", "key")))
     where = uris.resolve(bound["ledger"], pipeline.base) if bound["ledger"] else state.join("ledger")

@@ -1,4 +1,4 @@
-"""What two versions of a pipeline differ in: which stages and columns are to be built anew, and why."""
+"""The difference between two versions of a pipeline: which stages and columns must be rebuilt, and why."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What decides when windows close: all sources with a watermark that a stage's rows are made of, and outputs on the way."""
+"""What decides when windows close: all sources with a watermark that feed a stage, and outputs in between."""
 
 from __future__ import annotations
 
@@ -146,9 +146,9 @@ def states(nodes: Mapping[str, Node], name: str) -> bool:
 
 
 def forgotten(segments: Sequence[Segment], nodes: Mapping[str, Node], outputs: Mapping[str, Output]) -> list[Fault]:
-    """Return a fault for each stage that keeps closed windows and is computed for several outputs, none of which publishes it.
+    """Return a fault for each stage that keeps closed windows and feeds several outputs, none of which publishes it.
 
-    How far its windows are closed stands in the commit of the output that they are in: else it would be forgotten. Where something
+    How far its windows are closed is recorded in the commit of the output that holds them: otherwise it would be forgotten. Where something
     is expected of windows there must be one in any case.
     """
     from lazypipe.ops.closed import Closed

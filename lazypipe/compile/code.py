@@ -1,4 +1,4 @@
-"""The code of Python functions as a hash: of what they do, whatever their comments, their lines and their file."""
+"""A hash of the code of Python functions: of what they do, regardless of comments, line numbers and file."""
 
 from __future__ import annotations
 
@@ -95,7 +95,9 @@ class _Reading:
     def _function(self, function: FunctionType) -> list[Any]:
         cells = [self.value(c.cell_contents) for c in function.__closure__ or ()]
         given = [self.value(function.__defaults__), self.value(function.__kwdefaults__)]
-        if _is_foreign(function.__module__) and function.__name__ != "<lambda>":  # which no name tells from others
+        if (
+            _is_foreign(function.__module__) and function.__name__ != "<lambda>"
+        ):  # a lambda has no name that identifies it
             return ["foreign", function.__module__, function.__qualname__, given, cells]
         names = set(_names(function.__code__))
         globals_ = function.__globals__

@@ -1,4 +1,4 @@
-"""A pipeline as plans: frozen lazy frames, schemas and segments, and what can be asked of them before anything runs."""
+"""A compiled pipeline: frozen lazy frames, schemas and segments, and the questions that can be asked before a run."""
 
 from __future__ import annotations
 
@@ -201,7 +201,7 @@ class CompiledPipeline:
         return "\n".join(told)
 
     def by_the_time(self, name: str) -> tuple[str, ...]:
-        """Return the steps that use the time of the run, because of which all rows of a source or stage are recomputed in each run.
+        """Return the steps that use the time of the run, so that each run recomputes all rows of the source or stage.
 
         Steps of the stages it depends on are included.
         """

@@ -1,4 +1,4 @@
-"""The compiler: a definition and its parameters in, a compiled pipeline out, or all mistakes that can be told apart."""
+"""The compiler: takes a definition and its parameters, returns a compiled pipeline, or reports all mistakes at once."""
 
 from __future__ import annotations
 
@@ -160,7 +160,7 @@ def compile_pipeline(
     if lost := [*forgotten(segments, nodes, outputs), *untimed(segments, nodes, outputs)]:
         raise problems(lost, pipeline.origin)
     frames = Frames(nodes)
-    # most are compiled for all outputs: then nobody reads who is not there
+    # most are compiled for all outputs: then no reader is missing
     others = partial(_others, written, params, now=now, env=env, allow=modules, admit=admit) if asked else None
     return CompiledPipeline(
         written, values, nodes, frames, segments, state, redact, outputs, held, asked, audit, events, others

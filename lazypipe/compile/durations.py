@@ -1,4 +1,4 @@
-"""Lengths of time that are parameters: ``deadline: :patience`` is the value of ``patience`` before anything else looks at it.
+"""Durations that are parameters: ``deadline: :patience`` is replaced by the value of ``patience`` before anything else reads it.
 
 Only for how long something is waited for, or lasts, can be one: where windows begin (``every``, ``period``, ``offset``) is a matter of the
 calendar, which a value of no text (a week, a month) does not tell.
@@ -28,7 +28,7 @@ _STEPS: Mapping[str, tuple[str, ...]] = {
 _WATERMARK = ("delay", "tolerance", "idle_after")
 _NAMED = re.compile(r"\s*:([A-Za-z_]\w*)\s*")
 _ANY = "1d"
-"""A length that fits wherever one is asked for, so that nothing else is said to be wrong."""
+"""A duration that is valid everywhere, so that no other mistake is reported because of it."""
 _SECOND = timedelta(seconds=1)
 _MICROSECOND = timedelta(microseconds=1)
 
@@ -99,7 +99,7 @@ class _Bound:
             what = f"{at[-1] if isinstance(at[-1], str) else at[-2]} is a duration, and parameter {name!r} is of type {param.type}"
             self.faults.append(Fault(what, "declare it with type: duration", at))
             return _ANY
-        value = self.values.get(name)  # that it has none is told by whoever reads the parameters
+        value = self.values.get(name)  # a missing value is reported where parameters are read
         return _ANY if value is None else _text(value)
 
 

@@ -1,4 +1,4 @@
-"""Definitions that feed each other: what one writes another reads, so that they run in an order."""
+"""Which definition reads what another one writes, and in which order they run."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Feed:
 
 @dataclass(frozen=True)
 class Order:
-    """In which order definitions run, by their numbers, what feeds what, and which outputs of which are asked for (none: all)."""
+    """The order in which definitions run, by their numbers, what feeds what, and which outputs of each are needed (none: all)."""
 
     numbers: tuple[int, ...]
     feeds: tuple[Feed, ...]
@@ -53,7 +53,7 @@ class Order:
         """
         names: dict[str, str] = {}
         for pipeline in pipelines:
-            if pipeline.name in names:  # what they keep for themselves could not be told apart
+            if pipeline.name in names:  # their state would get mixed up
                 files = f"in {names[pipeline.name]} and {pipeline.origin.file}"
                 raise LazypipeError(
                     f"two pipelines are called {pipeline.name!r}, {files}; give one of them another name"
@@ -69,14 +69,14 @@ class Order:
         return any(f.to == number for f in self.feeds)
 
     def of_outputs(self, number: int, outputs: Collection[tuple[int, str]]) -> list[Feed]:
-        """Return by what a definition is fed of some outputs, each told by the number of its definition and its name."""
+        """Return the feeds of a definition from some outputs, given as (number of the definition, name of the output)."""
         return [f for f in self.feeds if f.to == number and (f.by, f.output) in outputs]
 
 
 def feeds(pipelines: Sequence[Pipeline], env: Mapping[str, str]) -> list[Feed]:
     """Return which outputs of definitions are read by sources, and gates, of others; nothing is looked at for it.
 
-    What names a variable that is not set is passed over: compiling tells that.
+    A URI with a variable that is not set is skipped: compiling reports it.
     """
     written = [[*_written(p, env)] for p in pipelines]
     return [

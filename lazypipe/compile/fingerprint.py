@@ -1,4 +1,4 @@
-"""The fingerprints of a pipeline: those of its sources, and through the plan of each step those of all that is made of them.
+"""The fingerprints of a pipeline: computed for its sources, then step by step through the plan of each stage.
 
 Like the lineage, from plans over placeholders: nothing is read and nothing is run.
 """
@@ -97,7 +97,7 @@ def carried(
 
 
 def unknown(name: str, schema: pl.Schema) -> State:
-    """Return the state of rows of which nothing is known but who they are."""
+    """Return the state of rows about which nothing is known but their identity."""
     return State(digest("any", name), {c: digest("any", name, c) for c in schema}, digest("any", name, "order"))
 
 
@@ -215,7 +215,7 @@ def _said(check: Check, states: Mapping[str, State]) -> str:
 
 
 def _rows_of(name: str, states: Mapping[str, State]) -> str:
-    """Return what stands for another frame: what it is, whatever it is called."""
+    """Return a placeholder for another frame: by its content, regardless of its name."""
     return states[name].everything if name in states else name
 
 

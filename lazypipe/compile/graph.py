@@ -125,7 +125,7 @@ def _named(steps: Sequence[Step]) -> list[tuple[str, Path]]:
         try:
             rule = gates.rule(step)
         except Fault:
-            continue  # told where the gate is compiled
+            continue  # reported where the gate is compiled
         found += [(ref, rule.at(step, argument)) for argument, ref in rule.frames().items()]
     return found
 

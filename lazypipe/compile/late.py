@@ -1,4 +1,4 @@
-"""Rows that come late to a window or a join by time, as what a gate does: a stage with such a step is compiled as two.
+"""Late rows of windows and joins by time: a stage with such a step is compiled as two, with the late rows' rule as a gate between them.
 
 The first ends ahead of the step, with a gate that has the rule ``late``; the second begins with it. So late rows are put
 aside, dropped or refused, counted and remembered as all others that a gate finds (docs/decisions/0023).
@@ -29,7 +29,7 @@ _ABOUT_WINDOWS = ("time", "every", "period", "offset", "time_zone", "gap", "allo
 
 
 def with_late_gates(pipeline: Pipeline, faults: list[Fault]) -> Pipeline:
-    """Return the pipeline with a stage of its own for what comes ahead of windows that put late rows aside.
+    """Return the pipeline with a stage of its own for the steps before a window or join that quarantines, drops or refuses late rows.
 
     Examples
     --------
@@ -64,7 +64,7 @@ def as_written(name: str, pipeline: Pipeline) -> str:
 
 
 def without_twins(faults: Sequence[Fault]) -> list[Fault]:
-    """Return mistakes without those of windows that the rule about late rows tells once more."""
+    """Return mistakes without those of windows that the rule ``late`` reports a second time."""
     told = {(f.what, f.path) for f in faults}
     return [f for f in faults if (f.what, _of_windows(f.path)) not in told]
 
@@ -83,7 +83,7 @@ def _split(name: str, stage: Stage, faults: list[Fault]) -> dict[str, Stage]:
     for index, step in enumerate(stage.do):
         operation = _operation(step)
         if operation is None:
-            return {name: stage}  # told where the graph is built
+            return {name: stage}  # reported where the graph is built
         if not isinstance(operation, _TIMELY) or (
             (operation.late, _emit(operation)) == ("update", "each_run")
             and getattr(operation, "keep_results", None) is None

@@ -1,4 +1,4 @@
-"""The lineage of a pipeline, from plans over placeholders: every source, stage, gate and output for itself, then together.
+"""The lineage of a pipeline, read from plans over placeholders: each source, stage, gate and output alone, then joined.
 
 Nothing is read and nothing is run: each node is lowered over empty frames that carry the names of its inputs, and its plan is
 read. So the lineage is that of the operations as they are, whatever the data.
@@ -186,7 +186,7 @@ class _Work:
         return compose(found, {name: self.before_gate(columns)})
 
     def aside(self) -> Place:
-        """Return the place of the rows that the gate puts aside: all columns as they were, and why."""
+        """Return the place of the rows that the gate quarantines: all columns as they were, and why."""
         node = self.node
         name = f"{node.name}__quarantine"
         checks = [c for c in node.checks if c.repair is not None or c.removes_rows]
@@ -199,7 +199,7 @@ class _Work:
             *(pl.col(was).alias(c) for c, was in own.items()), why.alias(RULES_COLUMN)
         )
         found = self.read(frame, name)
-        # the others are as they were; of rows that were put aside before, why and by which run is told anew
+        # the others are as they were; for rows quarantined before, reason and run are written again
         flows: dict[str, Flows] = {
             c: found.columns[c] if c in own else {Flow(Column(node.name, c), "IDENTITY"): ""} for c in node.ahead
         }

@@ -1,4 +1,4 @@
-"""Names of columns that cannot be used: Polars takes them for patterns, or they are lazypipe's own."""
+"""Column names that cannot be used: Polars takes them for patterns, or lazypipe reserves them."""
 
 from __future__ import annotations
 

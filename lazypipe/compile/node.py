@@ -1,4 +1,4 @@
-"""A compiled source or stage: its schema, its checks, and how to lower it over whatever its inputs are."""
+"""A compiled source or stage: its schema, its checks, and how to build its LazyFrame over any inputs."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ class Node:
         return pl.Schema({**self.schema, RAW_COLUMN: pl.Struct(self.raw)}) if self.raw else self.schema
 
     def judges_each(self, checks: Iterable[Check]) -> bool:
-        """Whether each row tells by itself if it violates checks of the gate (keys aside), and what stands in it then."""
+        """Whether each row alone decides if it violates checks of the gate (apart from keys), and how it is repaired."""
         here = pl.Schema({**self.ahead, BAD: pl.Boolean()})
         known = [c for c in checks if c.columns <= here.keys()]
         return reads_one_row([e for c in known for e in (c.violated, c.where, c.repair) if e is not None], here)
@@ -138,7 +138,7 @@ class Node:
         return reread(rows, shape.keeping, reader), (*more, *checks)
 
     def lower(self, inputs: Mapping[str, Table], watching: Watching = UNWATCHED) -> pl.LazyFrame:
-        """Return the stage's rows before its gate, over the given inputs; counts and keys are watched as told."""
+        """Return the stage's rows before its gate, over the given inputs; counts and keys are observed as requested."""
         return self.shaped(self.steps_over(inputs[self.inputs[0]], inputs, 0, len(self.steps), watching))
 
     def steps_over(
@@ -203,7 +203,7 @@ class Node:
         return mended(frame, self.checks).select(self.schema.names())
 
     def carry(self, inputs: Mapping[str, Table]) -> Carried:
-        """Return the rows before the gate with what made them (``Operation.carry``), as far as that can be told."""
+        """Return the rows before the gate with what made them (``Operation.carry``), as far as that is known."""
         from lazypipe.compile.changes.carried import Carried, carry_query
 
         table, found = inputs[self.inputs[0]], Carried(None)
@@ -304,7 +304,7 @@ def check_steps(
 ) -> None:
     """Add what is wrong with the texts of a stage's operations whatever its columns are, where those are not known."""
     for step in steps:
-        with suppress(Fault):  # told where the graph was built
+        with suppress(Fault):  # reported where the graph was built
             operation = ops.operation(step)
             _check_texts(operation, make_scope(step, type(operation)), faults)
 

@@ -1,4 +1,4 @@
-"""The sources and stages of a definition, compiled one after the other in the order of its graph."""
+"""Compiles the sources and stages of a definition, in the order of its graph."""
 
 from __future__ import annotations
 
@@ -50,7 +50,9 @@ def compile_nodes(
         try:
             nodes.add(name)
         except SourceError as error:
-            unread[name] = error  # mistakes in the definition are told first: they can be mended without the data
+            unread[name] = (
+                error  # mistakes in the definition are reported first: they can be corrected without the data
+            )
     return nodes.made, unread
 
 
@@ -70,7 +72,7 @@ class _Nodes:
         others = {ref: self.made[ref].schema for ref in lookups if ref in self.made}
         if len(others) < len(lookups):
             self.check_unknown(name)
-            return  # what its gate looks up is wrong, and has been told
+            return  # a reference of its gate is wrong, and has been reported
         is_source = name in self.pipeline.sources or name in self.graph.outside
         node = self._source(name, others) if is_source else self._stage(name, others)
         if node is not None:

@@ -1,4 +1,4 @@
-"""The definition's ``openlineage``: where events about runs go, with URIs that are whole and variables replaced."""
+"""The definition's ``openlineage``: where events about runs are sent, with absolute URIs and variables replaced."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the lineage of a pipeline and its fingerprints are read off: its nodes over placeholders, under their names."""
+"""The nodes of a pipeline over placeholders, by name: the basis for its lineage and fingerprints."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ __all__ = ["Parts"]
 
 @dataclass(frozen=True)
 class Parts:
-    """What they are made from: a compiled pipeline's nodes, segments and outputs, and where its state is."""
+    """The nodes, segments and outputs of a compiled pipeline, and where its state is; with plans over empty frames, each made once."""
 
     state: StateFolder
     nodes: Mapping[str, Node]
@@ -42,17 +42,17 @@ class Parts:
     )
 
     def leaf(self, name: str) -> pl.LazyFrame:
-        """Return no rows of a node, under its name."""
+        """Return an empty frame with the columns of a node, labelled with its name."""
         if name not in self._leaves:
             self._leaves[name] = label(empty(self.nodes[name].schema).lazy(), name)
         return self._leaves[name]
 
     def ahead(self, name: str) -> pl.LazyFrame:
-        """Return no rows of a node as they are ahead of its gate, under its name."""
+        """Return an empty frame with the columns that a node has before its gate, labelled with its name."""
         return label(empty(self.nodes[name].ahead).lazy(), name) if self.nodes[name].raw else self.leaf(name)
 
     def gated(self, node: Node) -> Stub:
-        """Return the plan of the rows that a node's gate lets go on, over no rows of the node."""
+        """Return the plan of the rows that pass a node's gate, over an empty frame of the node."""
         key = (node.name, tuple(map(id, node.checks)))
         if key not in self._gated:
             # with the node, for ids are those of its checks as long as these are there
@@ -60,7 +60,7 @@ class Parts:
         return self._gated[key][0]
 
     def made(self, name: str, masks: frozenset[str] = MASKS) -> ColumnLineage:
-        """Return what the columns of a stage come from ahead of its gate, in terms of its inputs."""
+        """Return the lineage of a stage's columns before its gate, in terms of its inputs."""
         from lazypipe.plan.steps import plan_lineage
 
         if (name, masks) not in self._made:
@@ -68,7 +68,7 @@ class Parts:
         return self._made[name, masks]
 
     def _steps(self, node: Node) -> PlanNode:
-        """Return the plan of a stage's steps, each over the one before, and of what a contract makes of their rows."""
+        """Return the plan of a stage's steps, each over the previous one, and of the contract that is applied to their rows."""
         last = node.refit(self.nodes)
         above = [stub.plan(exact=False) for stub in (*node.stubs, *([] if last is None else [last]))]
         if not node.stubs:
@@ -79,11 +79,11 @@ class Parts:
         return plan
 
     def lookup(self, reference: Reference) -> pl.LazyFrame:
-        """Return no rows of what a rule refers to."""
+        """Return an empty frame of what a rule refers to."""
         return self.leaf(reference.to)
 
     def quarantine_uri(self, name: str) -> str:
-        """Return where rows are put aside by a node's gate."""
+        """Return the place of the rows that a node's gate quarantines."""
         output = next((s.output for s in self.segments if s.node == name), None)
         if output:
             return f"{self.outputs[output].to}__quarantine"

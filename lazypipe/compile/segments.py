@@ -27,7 +27,7 @@ COPY = "__copy"
 
 @dataclass(frozen=True)
 class Segment:
-    """One streaming query: the nodes it computes, the last of which it writes, and the segments' nodes it reads.
+    """One streaming query: the nodes it computes, the last of which it writes, and the nodes of other segments that it reads.
 
     ``output`` is the output it writes, None where its rows are kept for later segments of the same run only. ``partial`` are
     the nodes with a gate, or a watermark, of which the query may not read all rows: a limit, or a join with nothing, ends its inputs early.

@@ -1,4 +1,4 @@
-"""A plan over no rows, of which fingerprints, strategies, lineage and tags are all read: each time the same, so read once."""
+"""A plan over no rows, read once: the common basis for fingerprints, strategies, lineage and tags."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an import gives: rules and columns as plain data, and everything that could not be taken over, with the reason."""
+"""The result of an import: rules and columns as plain data, and everything that could not be converted, with the reason."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ SHORTHANDS = {"expression": "condition", "json": "column", "in_past": "column", 
 
 
 def foreign_key(columns: Sequence[str], to: str, others: Sequence[str], common: Written = NOTHING) -> dict[str, Any]:
-    """Return the rule that a key stands in another table.
+    """Return the rule that a key exists in another table.
 
     Examples
     --------

@@ -162,7 +162,7 @@ def _table(node: Node, rules: list[Written], columns: dict[str, Column]) -> None
 
 def _freshness(node: Node, source: Node | None) -> Iterable[Written]:
     """Yield the rules on how old a table of a source may be; what it does not say holds as its source says it."""
-    limits: dict[str, Node] = {}  # what is said of freshness → where it is said
+    limits: dict[str, Node] = {}  # freshness setting → where it is written
     field = None
     for place in () if source is None else (source, source.child("config"), node, node.child("config")):
         field = place.text("loaded_at_field") or field

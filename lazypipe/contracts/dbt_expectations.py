@@ -1,4 +1,4 @@
-"""Tests of the package ``dbt_expectations`` as rules: they are called as Great Expectations' are, and judge as their SQL does.
+"""Tests of the package ``dbt_expectations`` as rules: named like those of Great Expectations, but judging as the package's SQL does.
 
 Where a test is an expression, a row for which it is null passes, as with a rule. Of a set of values dbt asks by a join, which null does
 not pass. ``row_condition`` becomes ``where``, ``strictly`` leaves out both bounds, ``group_by`` becomes ``by``.

@@ -1,4 +1,4 @@
-"""A generic test of dbt while it is read, and what the readers of its arguments share."""
+"""A generic test of dbt while it is being read, and what the readers of its arguments share."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests of the package ``dbt_utils`` that look at rows, as rules."""
+"""Tests of the package ``dbt_utils`` that check rows, as rules."""
 
 from __future__ import annotations
 

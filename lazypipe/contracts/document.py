@@ -1,4 +1,4 @@
-"""A document that somebody else's tool wrote: its parts with their places, and what is found wrong or missing in them."""
+"""A document written by another tool: its parts with their positions, and the mistakes found in it."""
 
 from __future__ import annotations
 
@@ -134,7 +134,7 @@ class Node:
             self.fault(what, fix, *rest)
 
     def strangers(self, known: Collection[str]) -> None:
-        """Note the keys that nobody knows and that would be passed over."""
+        """Note the unknown keys, which would otherwise be ignored."""
         for key in self.value:
             if key not in known:
                 self.unmapped(f"the key {key!r}", f"it is not known; {nearest(key, known, 'keys')}", key)

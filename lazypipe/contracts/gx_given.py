@@ -1,4 +1,4 @@
-"""An expectation of Great Expectations while it is read, and what the readers of its arguments share."""
+"""An expectation of Great Expectations while it is being read, and what the readers of its arguments share."""
 
 from __future__ import annotations
 
@@ -134,7 +134,7 @@ def checked_regex(pattern: str) -> str:
 
 
 def note_dates(given: Given) -> None:
-    """Note that texts are not read as dates on the way, where 0.x was told to."""
+    """Note that texts are not parsed as dates here, although 0.x was asked to."""
     if given.kwargs.flag("parse_strings_as_datetimes"):
         given.kwargs.note(
             given.name, "the columns are taken to hold dates or datetimes already", "parse_strings_as_datetimes"

@@ -278,7 +278,7 @@ class _Given:
         return None if set(self.common) - known else {**said, **check}
 
     def bad(self, **said: Any) -> list[dict[str, Any]]:
-        """Return the check of a metric that counts bad rows, as many of which are allowed as the rule allows."""
+        """Return the check of a metric that counts bad rows, with the number that the rule allows."""
         limit = self.common.get("max_failures")
         allowed: dict[str, Any] = {"mustBe": 0}
         if isinstance(limit, str) and limit.endswith("%"):

@@ -1,4 +1,4 @@
-"""What the operators of a quality check allow, and the rules that count rows."""
+"""The range that a quality check allows, and rules that count rows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""SQL text and patterns that other tools wrote, judged before they are taken over."""
+"""SQL text and patterns written for other tools: checked whether they mean the same here."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def problem(text: str) -> str | None:
     try:
         if used := parameters(text):
             return f"it uses the parameter :{min(used)}"
-        # names that nobody knows yet: as columns of no type
+        # names that are not known yet: as columns without a type
         roots = pl.sql_expr(text).meta.root_names() if "date_trunc" not in text.lower() else []
         bind(text, pl.Schema({root: pl.Null() for root in roots}))
     except SqlError as error:
@@ -59,7 +59,7 @@ def is_regex(pattern: str) -> bool:
 
 
 def like_as_regex(pattern: str, escape: str) -> str:
-    r"""Return a LIKE pattern as a regular expression; the sign after ``escape`` stands for itself.
+    r"""Return a LIKE pattern as a regular expression; the character after ``escape`` is taken literally.
 
     Examples
     --------

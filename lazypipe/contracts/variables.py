@@ -16,7 +16,7 @@ _PLACEHOLDERS = ("object", "table", "schema", "model", "property", "column", "fi
 
 
 def resolved(data: Any, variables: Mapping[str, str], path: Path, faults: list[Fault]) -> Any:
-    """Return data with the values of variables in its texts; notes a mistake for each one that nobody has given.
+    """Return data with the values of variables in its texts; notes a mistake for each one without a value.
 
     One that is empty counts as not given, as the standard has it.
 

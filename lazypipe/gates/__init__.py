@@ -1,4 +1,4 @@
-"""Quality gates: rules as expressions, what a violation does, and what was found.
+"""Quality gates: rules as expressions, what a violation does, and reports.
 
 A rule is a class in a module of ``gates/rules``; it is found by its name, nothing else is edited to add one.
 A module is imported when a definition first uses a rule of it.

@@ -1,4 +1,4 @@
-"""Gates on frames of one's own: no pipeline, no files."""
+"""Gates on your own frames, without a pipeline or files."""
 
 from __future__ import annotations
 

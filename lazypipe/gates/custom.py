@@ -1,4 +1,4 @@
-"""Rules of one's own: a Python function that returns an expression, with arguments as a definition writes them."""
+"""Your own rules: a Python function that returns an expression, with arguments as in a definition."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A gate's report in other forms: a frame, Markdown, and the facets of OpenLineage about data quality."""
+"""A gate's report in other forms: a frame, Markdown, and OpenLineage's data quality facets."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ __all__ = [
 ]
 
 PRODUCER = "urn:lazypipe:gates"
-"""Who says so, where nobody gives another URI."""
+"""The default URI of the producer."""
 _SPEC = "https://openlineage.io/spec/facets"
 ASSERTIONS_SCHEMA = f"{_SPEC}/1-1-0/DataQualityAssertionsDatasetFacet.json#/$defs/DataQualityAssertionsDatasetFacet"
 """The schema that ``data_quality_assertions`` keeps to."""

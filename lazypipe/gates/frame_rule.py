@@ -1,4 +1,4 @@
-"""What rules on whole frames share: groups, bounds on a measured value, and actions that leave the rows alone."""
+"""What rules on whole frames share: groups, bounds on a measured value, and actions that do not touch rows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a gate adds to a plan: repairs, references looked up, and one boolean column per check that rows can tell.
+"""What a gate adds to a plan: repairs, lookups of references, and a boolean column for each row-wise check.
 
 The same columns serve a compiled frame, which filters by them, and a run's tap, which counts them.
 """

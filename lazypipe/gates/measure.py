@@ -1,4 +1,4 @@
-"""Values of whole frames: added up batch by batch where that can be done, asked of all rows where it cannot."""
+"""Values of whole frames: added up batch by batch where possible, otherwise computed over all rows."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Sum:
                 self._figures = [self._merged()]
 
     def value(self, schema: pl.Schema) -> pl.DataFrame:
-        """Return the groups and the value of each; ``schema`` is that of the rows, of which there may have been none."""
+        """Return the groups and the value of each; ``schema`` is that of the rows, even if there were none."""
         if not self._figures:
             self.add(pl.DataFrame(schema=schema))
         assert self._measure.value is not None
@@ -72,7 +72,7 @@ def measured(check: Check, rows: pl.LazyFrame, frames: Mapping[str, pl.LazyFrame
 def verdict(
     check: Check, values: pl.DataFrame, history: Sequence[Any] = (), masked: Collection[str] = ()
 ) -> CheckResult:
-    """Hold measured values against what is accepted; those of ``masked`` columns are not told."""
+    """Compare measured values with what is accepted; those of ``masked`` columns are not reported."""
     measure: Measure | None = check.measure
     assert measure is not None
     past = [float(v) for v in history if v is not None][-measure.history :] if measure.history else []

@@ -1,4 +1,4 @@
-"""What a gate found: per check the rows evaluated and failed, and the fate of every row."""
+"""What a gate found: for each check the rows evaluated and failed, and how many rows were good, quarantined or dropped."""
 
 from __future__ import annotations
 

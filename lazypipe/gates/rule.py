@@ -1,4 +1,4 @@
-"""What every rule is: arguments in, checks out. A check is an expression; nobody asks which rule it came from."""
+"""What every rule is: arguments in, checks out. A check is an expression; the engine never asks which rule it came from."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rows of a frame as Python values, for reports: also where Python has no value for what a column can hold.
+"""Rows of a frame as Python values, for reports, even where Python has no such value.
 
 A date beyond the years 1 to 9999, as one with a mistyped year is, is shown as text.
 """
@@ -14,7 +14,7 @@ import polars as pl
 __all__ = ["MASKED", "records"]
 
 MASKED = "***"
-"""What stands in reports for personal data."""
+"""What reports show in place of personal data."""
 
 _EPOCH = date(1970, 1, 1)
 _FIRST, _LAST = (date.min - _EPOCH).days, (date.max - _EPOCH).days

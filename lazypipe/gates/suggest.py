@@ -1,4 +1,4 @@
-"""Rules that a frame's own rows suggest: a start for a gate, to be edited by somebody who knows the data.
+"""Rules suggested from the rows of a frame: a first draft of a gate, to be edited by someone who knows the data.
 
 Two streaming passes: one that profiles the columns, one that counts what violates each rule that the profile suggests, so
 that no rule is proposed that does not hold on every row seen.

@@ -1,4 +1,4 @@
-"""What a gate has counted, of rows that belong together: plain numbers that add up, whenever they were counted."""
+"""What a gate has counted: plain numbers that can be added up across batches and runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The tap: one function through which a gate's rows flow, batch by batch, inside the one streaming query.
+"""The tap: a function inside the streaming query that every batch of a gate's rows passes through.
 
 It counts, takes out the rows that do not go on, and passes the others through. It is put into the plan by whoever runs
 it and is never part of a compiled frame. Polars calls it from several threads at once.
@@ -43,7 +43,7 @@ FILE_COLUMN = "_lazypipe_file"
 RAW_COLUMN = "_lazypipe_raw"
 """Cells of a source that did not fit their column, as text: on the way a struct by column, in quarantine JSON of it."""
 RAW_TEXT = "__lazypipe_raw_text"
-"""In a replay, what stands in ``_lazypipe_raw`` of a quarantined row: if it stays there, it keeps that."""
+"""In a replay, the ``_lazypipe_raw`` of a quarantined row, which it keeps if it stays in quarantine."""
 WHOLE_ROW = "broken_row"
 """What begins the fields of ``_lazypipe_raw`` that tell of a row which could not be read at all, and so has no cells."""
 
@@ -329,7 +329,7 @@ class Tap:
             told = told.join(sets.lazy(), on=list(ids), how="left", maintain_order="left")
         told = told.with_columns(pl.col(kept).alias(name) for name, kept in self._marked.originals.items())
         file = pl.col(FILE_COLUMN) if FILE_COLUMN in rows.columns else pl.lit(None, dtype=pl.String)
-        # in a replay, rows keep the run that first put them aside
+        # in a replay, rows keep the run that first quarantined them
         replayed = RUN_COLUMN in rows.columns and RUN_COLUMN not in self._schema
         run = pl.col(RUN_COLUMN) if replayed else pl.lit(self._run).alias(RUN_COLUMN)
         if self._raw and isinstance(rows.schema[RAW_COLUMN], pl.Struct):

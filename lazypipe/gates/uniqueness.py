@@ -1,4 +1,4 @@
-"""Whether a key repeats, seen batch by batch, without keeping the keys.
+"""Whether a key repeats, checked batch by batch, without keeping the keys.
 
 A batch whose single key column never decreases is remembered by its ends only: what repeats inside it is seen at once, by
 comparing neighbours, and where no such interval overlaps another, only keys at the ends can stand in two batches. That is
@@ -39,7 +39,7 @@ Frame = TypeVar("Frame", pl.DataFrame, pl.LazyFrame)
 
 @dataclass(frozen=True)
 class _Span:
-    """A batch's keys as physical values: its ends, how often each stands in it, and the rows between that repeat."""
+    """A batch's keys as physical values: the first and last key, how often each occurs, and the rows in between that repeat."""
 
     least: Any
     most: Any
@@ -136,7 +136,7 @@ class KeyTracker:
             self._spans.append(span)
 
     def count(self) -> int | None:
-        """Return how many rows have a key that another row has too; None where that cannot be told."""
+        """Return how many rows have a key that another row has too; None if that is not known."""
         if self._unseen:
             return None
         if self._hashes:

@@ -1,4 +1,4 @@
-"""What a definition writes as a value, as Polars compares it: in the type of a column, without loss."""
+"""Values in a definition, converted to the type of the column that they are compared with, without loss."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What has changed since an output was made: pure values and comparisons, before anything is run."""
+"""What has changed since an output was written: pure values and comparisons, before anything is run."""

@@ -1,4 +1,4 @@
-"""What the next commit of an output records as its origin: what was consumed, and by which plan. ``before.py`` reads it back."""
+"""What the next commit of an output records about its inputs: what was consumed, and by which plan. ``before.py`` reads it back."""
 
 from __future__ import annotations
 

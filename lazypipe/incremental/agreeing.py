@@ -1,4 +1,4 @@
-"""Which version of a table is read for several outputs at once, where one of them needs an older one than the others.
+"""Which version of a table is read when several outputs share it and one of them needs an older one.
 
 A stage that several outputs share reads a table once. Where the table's files were merged, an output that adds rows may have to read it as it was before
 (``successors.py``), since merged files hold rows that it has and rows that it lacks. Then the oldest version that any needs is read in this run,

@@ -1,4 +1,4 @@
-"""What commits remember of the event times in files: those that a run must not read again, and what each file was judged by.
+"""What commits remember about event times in files: those that need not be read again, and the watermark each file was judged by.
 
 The times of a file are counted once. They, the latest time that was taken for one, and the hash of what the file's rows were
 judged by stand in the commit beside what it has consumed, in the order of the files there.

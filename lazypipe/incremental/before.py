@@ -1,4 +1,4 @@
-"""What the last commit of an output recorded as its origin: what was consumed, and by which plan.
+"""What the last commit of an output recorded about its inputs: what was consumed, and by which plan.
 
 Nothing else is remembered anywhere, so data and state cannot disagree.
 """

@@ -1,4 +1,4 @@
-"""A bound on how much new input one run takes; the rest is left for the next run."""
+"""The limit on how much new input one run takes; the rest is left for the next run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What has changed in a source since it was last read: one comparison of two lists, and as few looks into files as possible.
+"""What has changed in a source since it was last read: compares two listings, and opens as few files as possible.
 
 Names, sizes and stamps decide; content only where they do not (docs/decisions/0015-what-counts-as-a-change.md).
 """
@@ -151,13 +151,13 @@ class Changes:
 
     @property
     def still(self) -> bool:
-        """Whether what was consumed is, to the letter, what is there: nothing needs to be written down anew."""
+        """Whether what was consumed is exactly what is there: nothing needs to be recorded."""
         return self.nothing and not (self.moved or self.touched)
 
     def __str__(self) -> str:
         kinds = ("added", "modified", "grown", "removed", "moved", "touched", "ignored", "waiting")
         counts = {k: len(getattr(self, k)) for k in kinds} | {"unchanged": self.unchanged}
-        # shorter ones may be cut off, or written anew
+        # shorter ones may be cut off, or rewritten
         shorter = len(self.truncated)
         counts["modified"] += shorter
         more = {"modified": f" ({shorter:,} shorter)" if shorter else "", "grown": ""}
@@ -303,7 +303,7 @@ class _Comparison:
                 came.append(file)
                 continue
             _, was, at, _ = old
-            if logged:  # a name stands for the same rows for ever, whatever stamp a log gives it later
+            if logged:  # a name means the same rows for ever, whatever stamp a log gives it later
                 unchanged += 1
                 continue
             # the first comparison is a short cut: most stamps are nanoseconds, in nineteen digits
@@ -386,12 +386,12 @@ class _Comparison:
         assert old.size is not None
         assert file.size is not None
         if file.size < old.size:
-            # of files that are not lines of text, a smaller one was written anew
+            # if it is not text, a smaller file was rewritten
             return "modified" if self.prefix is None else "truncated"
         return "grown" if self._has_grown(file, old.size, old.blake3) else "modified"
 
     def _kind_by_groups(self, file: FileInfo, old: ConsumedFile, borders: Borders) -> str:
-        """Return what has become of a Parquet file, of which the row groups are known."""
+        """Return how a Parquet file has changed whose row groups are known."""
         assert self.groups is not None
         try:
             found = self.groups(file, old.size, borders)

@@ -1,4 +1,4 @@
-"""Which columns files were found to have: kept beside what was consumed, so that unchanged files need not be opened again.
+"""The columns that each file has, recorded with what was consumed, so that unchanged files need not be opened again.
 
 What decides is what decides over changes (``changes.py``): name, size and a stamp that proves something. It is a value in the output's own commit, as
 all else that is known of files (docs/decisions/0068-what-a-run-must-pay.md).
@@ -69,7 +69,7 @@ def recalled(outputs: Mapping[str, Output], listed: int) -> Callable[[BoundSourc
     said: list[Mapping[str, Any]] = []
     for name, output in outputs.items():
         if output.format == "dataset" and uris.is_local(output.to):
-            with suppress(LazypipeError):  # what is damaged is told when the output is decided upon
+            with suppress(LazypipeError):  # damage is reported when the work for the output is decided
                 commit = own_commit(Dataset(output.to, output.storage_options).latest(), name, output)
                 said.append({} if commit is None else commit.info.get(CONSUMED, {}))
 
@@ -78,7 +78,7 @@ def recalled(outputs: Mapping[str, Output], listed: int) -> Callable[[BoundSourc
         for one in said:
             with suppress(
                 KeyError, TypeError, ValueError, AttributeError
-            ):  # it was told otherwise, or by another version
+            ):  # it has another form, or is from another version
                 found |= _known(one, source)
         return Recalled(found, listed)
 

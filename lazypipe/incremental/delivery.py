@@ -1,4 +1,4 @@
-"""Which files of a source are there in whole: settled, and with everything that must come with them."""
+"""Which files of a source have arrived completely: settled, and with the markers and manifests that must come with them."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ class _Delivery:
     partial: list[Partial] = field(default_factory=list)
 
     def settle(self, now: int, long: timedelta) -> None:
-        """Let those wait that were written a short while ago; a store that tells no moment shows whole files only."""
+        """Let files wait that were written a short while ago; stores without modification times show complete files only."""
         limit = now - (long // timedelta(microseconds=1)) * 1_000
         for file in self.files:
             at = moment_of(file.stamp)

@@ -1,4 +1,4 @@
-"""The difference of two tables, row by row: by key, what came, what went, and what has other values.
+"""The difference between two tables by key: rows inserted, deleted, and changed.
 
 Both sides are read once, side by side, with two hashes per row; what cancels is forgotten, but for the hash of its key (``lockstep.py``).
 Where that cannot tell, as rows come in very different orders, keys repeat, or there are more than ``PART`` rows, both sides are reduced

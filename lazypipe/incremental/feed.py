@@ -1,4 +1,4 @@
-"""What a run has to do for an output whose mode adds to what is there: just the rows of input that is new are made.
+"""What a run must do for an output whose mode adds to existing rows: process only new input.
 
 What was consumed stands in the output's own commit, as for every other output. But rows that are there do not follow their files:
 files that went are no change, and a changed definition holds for what comes from now on.

@@ -1,4 +1,4 @@
-"""What a run has to do for an output whose rows follow its inputs: nothing, some units, or all.
+"""What a run must do for an output that follows its inputs (``mode: replace``): nothing, rebuild some units, or rebuild all.
 
 What the last commit says that it was made of is compared with what is there now; and what the next one will say is put together.
 """

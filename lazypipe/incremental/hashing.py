@@ -1,4 +1,4 @@
-"""BLAKE3 of what files begin with, on any protocol, and hashers for the files of one storage."""
+"""BLAKE3 hashes of the beginnings of files, on any protocol, and hashers for the files of one storage."""
 
 from __future__ import annotations
 

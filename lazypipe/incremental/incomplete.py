@@ -1,4 +1,4 @@
-"""Windows that are closed and not whole: what they lack, since when, and whether they are held back, as commits say it."""
+"""Windows that are closed but incomplete: what is missing, since when, and whether they are held back, as recorded in commits."""
 
 from __future__ import annotations
 
@@ -158,6 +158,6 @@ def due(plan: CompiledPipeline, node: Node, closed: Closed, progress: Mapping[st
 
 
 def frame_of(windows: Iterable[Incomplete], clock: Clock) -> pl.DataFrame:
-    """Return the ends of windows as a clock tells them."""
+    """Return the ends of windows as times of the clock."""
     ticks = pl.DataFrame([(w.start, w.end) for w in windows], schema={"start": pl.Int64, "end": pl.Int64}, orient="row")
     return ticks.select(clock.from_ticks(pl.col(n) // (clock.tick // 1_000)).alias(n) for n in ("start", "end"))

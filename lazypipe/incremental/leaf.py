@@ -1,4 +1,4 @@
-"""A source or output that is read: what it holds now, and what was consumed of it before."""
+"""One input of an output: what it holds now, and what was consumed of it before."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["Came", "Leaf", "left_for_later"]
 
 
 class Came(NamedTuple):
-    """A file that is new, or another than it was, of a source or output; and its rows, where a commit says them."""
+    """A file of a source or output that is new or has changed, and its number of rows, where a commit says it."""
 
     source: str
     file: FileInfo
@@ -26,16 +26,36 @@ class Came(NamedTuple):
 
 @dataclass(frozen=True)
 class Leaf:
-    """A source or output that is read: what it holds now, and what was consumed of it before.
+    """One input of an output, a source or another output: what it holds now, and what was consumed of it before.
 
-    ``found`` is what has changed, ``changes`` what of that is acted upon. ``consume`` gives what an output that is made anew has
-    consumed; what is ignored is not in it, since its rows are not kept then. ``left`` is what this run does not take of it: files,
-    which are no longer in ``snapshot``, or units of a dataset whose rows know theirs. ``rejudged`` are files that are as they
-    were, and whose rows came under a different watermark, because of others; ``reached`` those with rows that rows of another source reach
-    which came or went. ``tails`` are those that begin as they did, and where the parts begin that are read of them. ``outside`` are files that are not taken because they were not ``written`` when they had to be.
-
-    Of a dataset whose rows know their units, ``keeps_gone`` says that rows of units that are gone stay; not of those that were ``replaced`` by other units
-    of the same files.
+    Attributes
+    ----------
+    snapshot
+        What it holds now, without files that are left for later.
+    consume
+        Returns what a rebuilt output has consumed. Ignored files are not part of it, because their rows are not kept then.
+    found
+        What has changed.
+    changes
+        The changes that are acted upon.
+    tagged
+        Whether it is a dataset whose rows know their units.
+    keeps_gone
+        Whether rows of removed units stay, for such a dataset.
+    replaced
+        Units that other units of the same files replaced: their rows do not stay.
+    left
+        What this run does not take: files, or units of a dataset whose rows know their units.
+    rejudged
+        Unchanged files whose rows have another watermark now, because of other files.
+    reached
+        Unchanged files with rows that match added or removed rows of another source.
+    tails
+        Files that only grew → where the parts to read begin.
+    outside
+        Files that are not taken because of when they were written.
+    written
+        When they would have to be written, in words.
     """
 
     name: str
@@ -55,7 +75,7 @@ class Leaf:
 
     @cached_property
     def consumed(self) -> Consumed:
-        """What an output has consumed that is made anew."""
+        """What a rebuilt output has consumed."""
         return self.consume()
 
     @property
@@ -65,7 +85,7 @@ class Leaf:
 
     @property
     def came(self) -> tuple[Came, ...]:
-        """The files that are new, or others than they were."""
+        """The files that are new or have changed."""
         commit, files = self.snapshot.commit, self.snapshot.files
         if self.changes is not None:
             changes = self.changes
@@ -77,22 +97,22 @@ class Leaf:
         return tuple(Came(self.name, f, rows[f]) for f in files)
 
     def read(self, file: FileInfo) -> FileInfo:
-        """Return what is read of a file that is new or another than it was."""
+        """Return the part to read of a file that is new or has changed."""
         return file._replace(start=self.tails[file.uri][0], end=file.size) if file.uri in self.tails else file
 
     @property
     def went(self) -> int:
-        """How many files are gone; a dataset that was made anew counts as one."""
+        """How many files are gone; a dataset that was created again counts as one."""
         return 0 if self.changes is None else len(self.changes.removed) + (self.changes.position is not None)
 
     @property
     def held(self) -> tuple[ConsumedFile, ...]:
-        """The files that stay consumed as they were, though they are gone or others now, or not whole."""
+        """The files that stay consumed as they were, although they are gone, have changed, or are incomplete."""
         return () if self.changes is None else (*self.changes.ignored, *self.changes.waiting)
 
     @property
     def consumed_and_held(self) -> Consumed:
-        """What an output has consumed that was not made anew."""
+        """What an output that is not rebuilt has consumed."""
         held = {f.uri: f for f in self.held}
         files = [held.pop(f.uri, f) for f in self.consumed.files]
         return replace(self.consumed, files=(*files, *held.values())) if self.held else self.consumed
@@ -103,7 +123,7 @@ class Leaf:
         return f"{len(self.outside):,} not written {self.written}" if self.outside else ""
 
     def waits(self, *, anew: bool) -> bool:
-        """Whether what is there is too little to work with: nothing, or less than what was consumed if all is read anew."""
+        """Whether there is too little to work with: nothing, or less than was consumed, if everything is read again."""
         if not self.snapshot.awaited:
             return False
         if anew:

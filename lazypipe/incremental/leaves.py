@@ -1,4 +1,4 @@
-"""What an output reads as it is now, compared with what it has consumed, and how much of the difference one run takes."""
+"""All inputs of an output as they are now, compared with what it has consumed, and how much of the difference one run takes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Two tables read side by side, once: rows that both have cancel on the way, and what is left are the rows that differ.
+"""Two tables read side by side in one pass: equal rows cancel out, and the rest are the rows that differ.
 
 Rows come with a hash of theirs. Those at the same place with the same hash cancel. Where rows were put in or taken out, the rest is
 moved: then all rows that are held of both sides are compared, and what has no partner is taken out, so that the places agree again. Any

@@ -1,4 +1,4 @@
-"""Manifests: files that say which files a delivery has, with sizes and checksums, in the forms that are met."""
+"""Manifests: files that list the files of a delivery, with sizes and checksums, in the common formats."""
 
 from __future__ import annotations
 

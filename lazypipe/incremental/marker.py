@@ -1,4 +1,4 @@
-"""Markers: small files that say how far a source is, by what stands in them or by their names."""
+"""Markers: small files that say up to which time a source is complete, in their content or in their names."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def _named(uri: str, pattern: str) -> int | None:
 
 
 def _told(uri: str, content: bytes) -> int | None:
-    """Return the time that stands in a marker; None where nothing does, since somebody is writing it."""
+    """Return the time in a marker; None if it is empty because it is being written."""
     text = content.decode("utf-8", "replace").strip()
     try:
         return nanoseconds(datetime.fromisoformat(text)) // 1_000 if text else None

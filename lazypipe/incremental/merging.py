@@ -1,4 +1,4 @@
-"""What becomes of rows that are there when rows with the same keys come: the rules of ``upsert`` and ``scd2``, and nothing else.
+"""How new rows are merged with existing rows of the same key: the rules of ``upsert`` and ``scd2``, and nothing else.
 
 Both sides are frames of all rows that have some keys. What comes out is which rows are to be put, and which keys are to be taken out
 first. Where nothing changes for a key, neither says anything of it, so that no file is written for it.

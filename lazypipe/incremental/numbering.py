@@ -1,4 +1,4 @@
-"""The unit of each file: the number by which rows of an output say which file they come from."""
+"""The unit of each file: a number that tells which file a row of an output comes from."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ class Numbering:
         return {n: {f: self.new(n, f) if u in again else u for f, u in of.items()} for n, of in units.items()}
 
     def _parts(self, leaf: str, file: FileInfo, listed: Listed, tail: Sequence[int]) -> dict[str, int]:
-        """Return the units of a file that was read in parts, and is read anew from the first place of its ``tail`` on, in such parts."""
+        """Return the units of a file that was read in parts, and is read again from the first place of its ``tail`` on, in such parts."""
         if not tail:
             return of_file(file.uri, file.size, listed)
         stay = [pair for pair in ([[0, listed]] if isinstance(listed, int) else listed) if pair[0] < tail[0]]

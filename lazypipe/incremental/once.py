@@ -1,4 +1,4 @@
-"""What a run has to do for what several outputs read and no dataset keeps (``shared.py``): the rows of some files, or all.
+"""What a run must do for stages that several outputs read and no dataset stores (``shared.py``): the rows of some files, or all.
 
 How much is read is said by what these outputs need. What its gates count and put aside is kept beyond the run, as for outputs.
 """

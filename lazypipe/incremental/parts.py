@@ -1,4 +1,4 @@
-"""The units of files that were read in parts: a text file that grows has one for each time that it was read.
+"""Files that were read in parts: a text file that grows has one unit for each time it was read.
 
 A large Parquet file that is written anew has one for each time that its row groups were found to be others from somewhere on.
 A commit names the units of a source in the order of its files. A file that was read at once has one number there; one that was read in

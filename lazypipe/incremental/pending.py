@@ -1,4 +1,4 @@
-"""Whether there is anything to do, without doing it: one look at each source and at the log of each output."""
+"""Whether there is anything to do, without doing it: one listing of each source, and the log of each output."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run would do, and why, before it does anything; and what outputs are made of by now."""
+"""What a run would do, and why; and what outputs are made of now."""
 
 from __future__ import annotations
 

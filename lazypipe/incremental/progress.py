@@ -1,4 +1,4 @@
-"""How far event time is, as commits say it and as it can be told without reading rows: by clocks, markers and other commits.
+"""How far event time has advanced, according to commits, and as far as clocks, markers and other commits tell it without reading rows.
 
 The watermark that windows wait for is a matter of runs and of their clock, which tells for how long a partition stood still. It
 never goes back. What is made of a dataset of lazypipe's is as far as the commit says that it reads.

@@ -1,4 +1,4 @@
-"""Rows that the gates of sources and inner stages have put aside: they stand in datasets of their own below the state folder."""
+"""Quarantined rows of sources and inner stages: they are kept in datasets of their own in the state folder."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["put_aside"]
 
 
 def put_aside(pipeline: Pipeline, names: Iterable[str]) -> dict[str, int]:
-    """Return how many rows stand aside, by the source or stage whose gate has put them there; without those that have none.
+    """Return the number of quarantined rows, by the source or stage whose gate they violated; without those that have none.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Which files hold rows that may be put beside others, because rows of the other side of a join came or went.
+"""Which files hold rows that a changed row on the other side of a join by time may match.
 
 Only the columns that decide it are read: of this side those rows that lie where something changed, of the other side the places of
 rows that stay, where the nearest counts. Rows that are gone cannot be read any more: where they lay stands in the
@@ -96,7 +96,7 @@ def read_extents(plain: Mapping[str, Any]) -> dict[str, dict[str, Extent]]:
 
 
 class Reaching:
-    """Answers for the joins of one plan which rows are in reach of which others; ``look`` gives the snapshot of a source, or of an output that is read."""
+    """Finds out for the joins by time of one plan which rows may match which others; ``look`` gives the snapshot of a source, or of an output that is read."""
 
     def __init__(self, plan: CompiledPipeline, look: Callable[[str], Snapshot]) -> None:
         self.plan = plan
@@ -111,7 +111,7 @@ class Reaching:
         stay: Mapping[str, Units],
         extents: Mapping[str, Mapping[str, Extent]],
     ) -> frozenset[int] | None:
-        """Return the numbers of what has rows that are affected by changes; None if that cannot be told.
+        """Return the numbers of units with rows that are affected by changes; None if that is not known.
 
         Parameters
         ----------

@@ -1,4 +1,4 @@
-"""Which units of a table were made anew in place of others: an output that only adds rows would add theirs twice.
+"""Which units of a table were rewritten: an output that only adds rows would add theirs twice.
 
 A unit that went with its file takes no rows along where rows are added, and is no harm. One whose file has another unit by now holds rows
 that were added before (docs/decisions/0032-both-sides-of-joins.md).
@@ -26,7 +26,7 @@ class Origins:
     table: Callable[[str], Dataset | None]
 
     def of(self, commit: Commit) -> dict[int, str]:
-        """Return the file of each unit of a commit, as far as that can be told."""
+        """Return the file of each unit of a commit, as far as it is known."""
         found: dict[int, str] = {}
         before = Before.of(commit, "")
         for name, units in before.units.items() if before is not None else ():
@@ -48,7 +48,7 @@ class Origins:
 
 @dataclass(frozen=True)
 class Remade:
-    """What of a table was made anew: ``units`` of ``files`` whose rows were added before; ``gone`` are all that went, with their files.
+    """What was rewritten in a table: ``units`` of ``files`` whose rows were added before; ``gone`` are all removed units, with their files.
 
     ``lost`` are the files of which nothing came in their place. Where it is ``unknown`` what went, any unit that came may be one.
     """

@@ -1,4 +1,4 @@
-"""Stages that several outputs read and no dataset keeps: which source files a run reads for them, so that each output gets what it lacks.
+"""Stages that several outputs read and no dataset stores: which source files a run reads for them, so that each output gets what it lacks.
 
 Their rows are kept for one run only. What their gates counted, put aside and compared is kept beyond that, file by file: in commits of
 their own, below the pipeline's state (docs/decisions/0021-groups-keys-and-what-is-shared.md).
@@ -67,7 +67,7 @@ def needs_of(
 
 
 def takes_parts(plan: CompiledPipeline, name: str) -> bool:
-    """Whether it can be told ahead which parts of its files those need who read a source through what is kept for a run only.
+    """Whether it is known beforehand which parts of a source's files are needed by the outputs that read it through rows kept for one run.
 
     All of them must read it by files, not as a side of theirs, and no output besides, of which it is not known yet what comes of it.
     """

@@ -1,4 +1,4 @@
-"""What another source or stage, in which rows are looked up by a key, holds of each key; so that a change in it touches few rows.
+"""What a lookup table (the other side of a join) holds for each key, so that a change in it rebuilds only a few rows.
 
 Of each key, by its hash, two hashes of the rows that have it are kept beside an output, and of each of its units the hashed keys that its rows
 have. If the other side changes, the keys of which the rows are others now are known by that, and so are the units that hold such
@@ -127,7 +127,7 @@ def digest(rows: pl.LazyFrame, schema: pl.Schema, match: Match) -> pl.LazyFrame:
 
 
 def differing(before: pl.LazyFrame, now: pl.DataFrame) -> pl.Series:
-    """Return the hashed keys of which two digests say something else."""
+    """Return the hashed keys for which two digests differ."""
     same = [pl.col(n).eq_missing(pl.col(f"{n}_now")) for n in (_FIRST, _SECOND, _ROWS)]
     both = before.join(now.lazy(), on=HASH, how="full", coalesce=True, suffix="_now")
     return both.filter(~pl.all_horizontal(same)).select(HASH).collect(engine="streaming").to_series()

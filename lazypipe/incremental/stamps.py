@@ -1,4 +1,4 @@
-"""Stamps as moments, where they are some: what a store says of when a file was last written."""
+"""The modification times in file stamps, for stores whose stamps are times."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["moment_of", "nanoseconds", "stays"]
 
 
 def moment_of(stamp: str | None) -> int | None:
-    """Return the moment that a stamp stands for, in nanoseconds since 1970; None for an ETag, a version, or none at all.
+    """Return the time that a stamp means, in nanoseconds since 1970; None for an ETag, a version, or no stamp.
 
     Examples
     --------
@@ -44,7 +44,7 @@ def stays(file: FileInfo, storage_options: Mapping[str, Any] | None = None) -> b
     except Exception:  # whatever a file system raises: it cannot be said
         return False
     was, found = moment_of(file.stamp), moment_of(now.stamp)
-    # a list of many tells moments in another form, and not to the last digit
+    # listings give times in another form, and not to the last digit
     same = now.stamp == file.stamp if was is None or found is None else abs(was - found) < _DIGITS
     return same and now.size == file.size
 

@@ -1,4 +1,4 @@
-"""What an output has consumed: a value that is kept inside the output's own commit, so that the two cannot disagree.
+"""What an output has consumed: stored inside the output's own commit, so that data and state cannot disagree.
 
 Files are kept as columns (names below one common prefix, sizes, stamps, hashes), not as one mapping each: ten thousand
 files are then a few hundred kilobytes, and are read back in milliseconds.
@@ -24,7 +24,7 @@ FORMAT = 2
 """Version of what ``to_dict`` gives; ``from_dict`` refuses newer ones. In 1, stamps were always texts, and hashes one."""
 
 Kind: TypeAlias = Literal["files", "dataset"]
-"""How a source tells what is in it: a list of files, or a commit."""
+"""How the content of a source is known: by a list of files, or by a commit."""
 
 _NO_HASH = "-"
 
@@ -102,10 +102,23 @@ def _same(one: Sequence[object], other: Sequence[object]) -> bool:
 class Consumed:
     """What has been read of one source.
 
-    ``files`` are the files, of a dataset its data files at ``version`` of ``uri``, of a Delta table those of its ``version``. ``at`` is what else a commit says
-    of its rows, which their files do not show, as plain data. ``listed`` is when the files were listed, in nanoseconds since 1970: a file that was written
-    in that very moment may have been written once more without its stamp telling. ``borders`` are those of the row groups of large
-    Parquet files, by the hashes of their content.
+    Attributes
+    ----------
+    kind
+        Whether it is a list of files, or a dataset.
+    files
+        The files; of a dataset or Delta table, the data files of its ``version``.
+    uri
+        The URI of a dataset.
+    version
+        The version of a dataset or Delta table.
+    at
+        What a commit says about the rows that their files do not show, as plain data.
+    listed
+        When the files were listed, in nanoseconds since 1970. A file written at that very moment may have been written again without a
+        change of its stamp.
+    borders
+        Hash of a large Parquet file → the ends of its row groups, with hashes of the content up to there.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""What must be looked at beside the data files of a source: other files in their folders, and checksums."""
+"""What is looked up in the storage besides the data files of a source: other files in their folders, and checksums."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which data files of a table have taken the place of others, where its files were only written anew.
+"""Which data files of a table replaced which others when files were merged or rewritten without changing rows.
 
 A run that adds rows knows a table by its data files. A rewrite names, in its commit, which files came instead of which: who has
 consumed these has consumed those (docs/decisions/0029-tails-times-and-successors.md). Versions of Delta tables say the same of
@@ -213,7 +213,7 @@ class _Walk:
         return [ConsumedFile(self.redact(uris.join(self.dataset.uri, p)), sizes.get(p)) for p in paths]
 
     def _tasks(self, version: int) -> Iterator[tuple[list[ConsumedFile], list[ConsumedFile]]]:
-        """Yield which files a version has put in the place of which; one that is gone by now says nothing."""
+        """Yield which files a version replaced by which; a version that was vacuumed yields nothing."""
         commit = self.latest if version == self.latest.version else None
         with suppress(StorageError):
             commit = commit or self.dataset.log.read(version)

@@ -1,4 +1,4 @@
-"""The terms on which a run decides what there is to do: how it lists files, its time, and how much it takes at most."""
+"""The settings by which a run decides what to do: how it lists files, its time, and how much it takes at most."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def dataset_of(plan: CompiledPipeline, node: str) -> Dataset | None:
 
 
 def table_of(plan: CompiledPipeline, node: str, tables: Tables) -> tuple[Dataset, Commit | None] | None:
-    """Return the dataset that the rows of a node are published in, and its commit: that of ``tables``, whoever commits meanwhile."""
+    """Return the dataset that the rows of a node are published in, and its commit: that of ``tables``, even if others commit meanwhile."""
     if node in tables:
         return tables[node]
     dataset = dataset_of(plan, node)

@@ -1,4 +1,4 @@
-"""What a change in other sides touches: the units with keys whose rows there are others than they were."""
+"""What a change in lookup tables affects: the units that contain keys whose rows there have changed."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Touched:
 
 
 def followed(strategy: Strategy, fixed: Sequence[Leaf]) -> tuple[Side, ...]:
-    """Return the sides of which it is known what rows were joined with: not those with files that are ignored, or wait."""
+    """Return the lookups for which it is known what rows were joined with: not those with files that are ignored, or wait."""
     held = {leaf.name for leaf in fixed if leaf.held}
     return tuple(s for s in (*strategy.sides, *strategy.grouped) if held.isdisjoint(s.leaves))
 
@@ -73,7 +73,7 @@ class Touching:
                     units[side] = self._holding(side, hashes)
                 else:
                     groups[side] = hashes
-            except (Exception, pl.exceptions.PanicException):  # whoever reads it in whole will say what is wrong
+            except (Exception, pl.exceptions.PanicException):  # what is wrong is reported when all of it is read
                 return Touched(f"{news}; the keys of {side.match.other} cannot be compared")
             if side.match.unique and has_repeats(now):
                 return Touched(f"{news}; keys of {side.match.other} are not unique")

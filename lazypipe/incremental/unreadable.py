@@ -1,4 +1,4 @@
-"""What of a source cannot be read, and why: found by reading it, after a failure or ahead of a query that must not meet it."""
+"""Which files of a source cannot be read, and why: found by reading them after a failure, or before a query that must not meet them."""
 
 from __future__ import annotations
 

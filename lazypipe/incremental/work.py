@@ -22,31 +22,69 @@ __all__ = ["Work"]
 
 @dataclass(frozen=True)
 class Work:
-    """What is to be done for one output, and why.
+    """What a run must do for one output, and why.
 
-    ``units`` says per source or output what is read of it, where rows are told apart; ``gone`` are the units that leave.
-    ``tallies`` are what gates counted of the units that stay, ``figures`` the files with what was kept of them, where the output
-    is made of that (``cut``), ``keys`` those with the hashed keys of their rows, by node and check. ``known`` says of all units, as
-    far as they can be read again, where. ``groups`` are the columns that tell groups apart, with their names in the output, where only
-    those that a change touches are made anew; ``leaving`` are the files with the figures of units that are gone. ``info`` is what the next
-    commit says of all this. ``commit``, if there is one, and its ``version`` are the output's that it builds upon.
-
-    With ``reread`` the figures are the groups that stand in each unit, and rows of groups that are touched are read again from the
-    units that hold any.
-
-    ``left`` is how many units are there and are left for later runs, because a run may take no more of them (``Bound``). ``came`` are
-    the files that are new or others than they were, whether this run takes them or not; ``went`` is how many are gone.
-
-    ``sides`` are the places where rows find those of other sides by keys, of which hashes are noted by unit; for those in ``keeping`` they are
-    kept, in ``keys``. What such sides hold of each key is in the files of ``told``, as far as that is as it was; ``digests`` are what
-    is known of others by now. With
-    ``whole``, all that is made of figures is made anew; otherwise also the groups that look up one of the hashed keys ``turned`` in a side.
-    ``older`` are versions of tables that are read instead of their last ones.
-
-    With ``adds``, the rows of what is read are put together with those that are there, as the output's mode says; with ``anew``,
-    what is there is left out of that. With ``wait`` nothing is done yet: there is work, and what it needs of a source is not whole. With ``judge`` no
-    row changes, and the gate's rules that use the current time are checked again; with ``state`` none does, and the commit says how far event time is by now.
-    ``against`` says what in the definition stands against reading less than all of what changed.
+    Attributes
+    ----------
+    kind
+        ``none``: nothing. ``units``: some units are added, removed or read again. ``all``: everything is rebuilt. ``wait``: there is work, but
+        a source that it needs is incomplete. ``judge``: no row changes, but rules that use the current time are checked again. ``state``:
+        no row changes, but the commit records how far event time has advanced.
+    why
+        The reason, as ``plan`` and ``run`` print it.
+    units
+        Source or output → the units to read, if each row knows its unit.
+    gone
+        The units whose rows are removed.
+    tallies
+        What gates counted for the units that stay.
+    figures
+        The files with the partial aggregates of these units, if the output is computed from them (``cut``). With ``reread``: the
+        files that say which groups each unit contains.
+    cut
+        The stage and step where the output is split: partial aggregates before it, rows after it.
+    groups
+        The grouping columns with their names in the output, if only groups that a change affects are rebuilt.
+    leaving
+        The files with the partial aggregates of units that are gone.
+    hashed
+        Checks of keys, each as its node and id.
+    keys
+        Check of keys → the files with the hashed keys of rows.
+    sides
+        Lookups of other sources and stages by keys, whose hashes are noted for each unit.
+    keeping
+        Those of them whose hashes are stored, in ``keys``.
+    told
+        Lookup whose other side has not changed → the files with what it holds for each key.
+    digests
+        Lookup → what the other side holds for each key now, where it had to be computed.
+    whole
+        Whether everything computed from partial aggregates is recomputed.
+    turned
+        Lookup → hashed keys whose rows there have changed: groups that look up one of them are recomputed.
+    known
+        Source or output → all units that can be read again.
+    info
+        What the next commit records about all this.
+    version, commit
+        The version that the work starts from, and its commit if there is one.
+    left
+        How many units are left for later runs, because of the run's limit (``Bound``).
+    came
+        The files that are new or have changed, whether or not this run takes them.
+    went
+        How many files are gone.
+    against
+        What in the definition prevents reading less than everything that changed.
+    reread
+        Whether rows of affected groups are read again, from the units that contain any.
+    older
+        Tables of which an older version is read instead of the last one.
+    adds
+        Whether the rows are combined with existing ones, as the output's mode says.
+    anew
+        With ``adds``: whether existing rows are left out of that.
     """
 
     kind: Literal["none", "units", "all", "wait", "judge", "state"]
@@ -81,28 +119,28 @@ class Work:
 
     @property
     def live(self) -> frozenset[int]:
-        """All units that the output will be made of."""
+        """All units that the output will consist of."""
         return frozenset(u for of in self.info.get("units", {}).values() for u in units_in(of))
 
     def again(self, units: frozenset[int]) -> Work | None:
-        """Return the work of reading some units again; None if one of them has changed or is gone."""
+        """Return the work that reads some units again; None if one of them has changed or is gone."""
         reading = {name: of.only(units) for name, of in self.known.items()}
         there = {u for of in reading.values() for u in of.here}
         return replace(self, kind="units", units=reading) if units <= there else None
 
     @property
     def told_apart(self) -> bool:
-        """Whether each row of the output carries its unit."""
+        """Whether each row of the output has a column with its unit."""
         return bool(self.units) and self.cut is None and not self.adds
 
     @property
     def adds_units(self) -> bool:
-        """Whether rows of some units come and go, and all others stay as they are."""
+        """Whether rows of some units are added or removed, and all others stay as they are."""
         return self.kind == "units" and self.told_apart
 
     @property
     def numbers(self) -> list[int] | None:
-        """The unit of each number that rows of files carry on the way; None if they carry their units."""
+        """The unit for each file number that rows have while they are processed; None if they have their units at once."""
         if any(u.first is None for u in self.units.values()):
             return None
         return [unit for u in self.units.values() for unit in u.files.values()]

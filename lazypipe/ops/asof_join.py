@@ -88,7 +88,7 @@ class AsofJoin(Operation):
     )
 
     def __post_init__(self) -> None:
-        """Check that the key is said once."""
+        """Check that the key is given exactly once."""
         both = self.left_on is not None and self.right_on is not None
         if (self.on is not None) == both or (not both and (self.left_on or self.right_on)):
             raise Fault("the key of an asof_join must be given once", "give on, or left_on and right_on", ("with",))
@@ -219,7 +219,7 @@ class AsofJoin(Operation):
 
     @property
     def _chooses(self) -> bool:
-        """Whether the other side's columns are told one by one: under other names there, or just some of them."""
+        """Whether the other side's columns are listed: with other names, or only some of them."""
         return self.columns is not None or bool(self.right_by)
 
     def _check_keys(self, left: pl.DataType, right: pl.DataType, scope: Scope) -> None:

@@ -1,4 +1,4 @@
-"""What every operation is: arguments, and how they lower to a Polars LazyFrame."""
+"""What every operation has: arguments, and how it builds its Polars LazyFrame."""
 
 from __future__ import annotations
 
@@ -38,30 +38,39 @@ __all__ = [
 ]
 
 MADE_FROM = "__lazypipe_made_from"
-"""The column of a frame being traced that no schema lists: per row, the source rows that made it (``List(UInt64)``)."""
+"""A column of frames that are traced, in no schema: for each row, the source rows that it was made of (``List(UInt64)``)."""
 OTHER_MADE_FROM = f"{MADE_FROM}_there"
-"""The same of the other side of a join, until the two are put together."""
+"""The same for the other side of a join, until both are combined."""
 
 
 AHEAD = ""
-"""The rows ahead of an operation, among the names of its inputs."""
+"""The name, among the inputs of an operation, of the rows of the step before."""
 
 Change = Literal["each", "alone", "all"]
 """How a change passes through an operation.
 
-``each``: rows that come give rows of their own, rows that go take just those along; other inputs are read as they are.
-``alone``: the same, without the inputs that have not changed. ``all``: any row may change.
+``each``: added rows give new rows, and removed rows remove just these; other inputs are read as they are.
+``alone``: the same, and inputs that have not changed need not be read. ``all``: any row may change.
 """
 
 
 @dataclass(frozen=True)
 class Fold:
-    """An operation on all rows in two steps: on parts of the rows, and on what came of the parts.
+    """An operation in two steps: partial results of parts of the rows, and the merge of these.
 
-    ``partial`` has one or more rows for each part, and the columns by which parts are told apart; ``merge`` takes such rows, of
-    any parts, and gives what the operation gives of all of their rows. ``by`` are the columns of both that tell groups apart: each row
-    after it is made of one group, and those of a group are in all of its figures, but for those that ``spread`` tells. ``reads`` are the
-    columns ahead of it that parts are made of; None if these may be all.
+    Attributes
+    ----------
+    partial
+        One or more rows for each part, with the columns that identify the part.
+    merge
+        Takes such rows of any parts, and returns what the operation returns for all of their rows.
+    by
+        The grouping columns of both. Each resulting row is made of one group, and each partial row belongs to one group,
+        unless ``spread`` is given.
+    spread
+        Finds the groups of a partial row, if the columns ``by`` do not say them.
+    reads
+        The columns of the input that partial results are computed from; None if these may be all.
     """
 
     partial: pl.LazyFrame
@@ -73,12 +82,24 @@ class Fold:
 
 @dataclass(frozen=True)
 class Match:
-    """How rows ahead of an operation, or of a gate, find those of another input: by equal keys, and by nothing else.
+    """How rows before an operation, or before a gate, find rows of another input: by equal keys, and by nothing else.
 
-    Columns ``here`` are compared with ``there`` of the ``other`` input, one by one. What comes of a row is decided by the rows with
-    its key: by whether there are any, how many (``times``), and the columns that are ``taken``. A null in a key finds nothing
-    unless ``nulls`` are equal. With ``unique`` a key that stands twice on the other side is refused. ``types`` are those that keys
-    are compared as, where they are not the same on both sides.
+    Only the rows with its key decide what becomes of a row: whether there are any, how many, and what they have in some columns.
+
+    Attributes
+    ----------
+    here, other, there
+        Columns ``here`` are compared, one by one, with the columns ``there`` of the input ``other``.
+    taken
+        The columns of the other input that decide.
+    times
+        Whether the number of rows found decides.
+    nulls
+        Whether null keys are equal; otherwise they find nothing.
+    unique
+        Whether a key that occurs twice in the other input is refused.
+    types
+        The types in which keys are compared, if they differ on both sides.
     """
 
     here: tuple[str, ...]
@@ -92,10 +113,18 @@ class Match:
 
 
 class Operation(Arguments):
-    """One step in a stage: a frozen dataclass of arguments that lowers to a LazyFrame.
+    """One step of a stage: a frozen dataclass of arguments that builds a LazyFrame.
 
-    One that ``keeps_columns`` leaves all of them as they are, whatever its arguments say. ``implied`` are columns of those that tell its
-    groups apart which are the same wherever the others are; ``joint`` are those that do so only together with all others.
+    Only ``lower`` must be written. The other methods say more about the operation, so that runs can be incremental; their defaults are always safe.
+
+    Attributes
+    ----------
+    keeps_columns
+        Whether it leaves all columns as they are, whatever its arguments are.
+    implied
+        Grouping columns that follow from the others, such as the end of a window from its start.
+    joint
+        Grouping columns that identify a group only together with all others.
     """
 
     keeps_columns: ClassVar[bool] = False
@@ -103,7 +132,7 @@ class Operation(Arguments):
     joint: ClassVar[tuple[str, ...]] = ()
 
     def inputs(self) -> tuple[str, ...]:
-        """Return the names of the other sources and stages it reads."""
+        """Return the names of the other sources and stages that it reads."""
         return ()
 
     def code(self, scope: Scope) -> tuple[Callable[..., object], ...]:
@@ -112,7 +141,7 @@ class Operation(Arguments):
 
     @abstractmethod
     def lower(self, table: Table, scope: Scope) -> pl.LazyFrame:
-        """Return the frame after this operation: pure, no data read, no Python per row.
+        """Return the frame after this operation, without reading data and without Python code for each row.
 
         Raises
         ------
@@ -123,55 +152,55 @@ class Operation(Arguments):
     def refuse_others(
         self, result: pl.LazyFrame, schema: Mapping[str, pl.DataType], extra: Sequence[str], scope: Scope
     ) -> None:
-        """Raise Fault where what was lowered over rows has other columns than over none; what only makes plans cannot."""
+        """Raise Fault if the result over rows has other columns than over an empty frame; only functions can do that."""
 
     def large(self, large: frozenset[str]) -> bool:
-        """Whether its rows may be too many for memory, given the inputs that may be; ``AHEAD`` stands for the rows ahead of it."""
+        """Whether its rows may be too many for memory, given the inputs for which that holds; ``AHEAD`` means the rows of the step before."""
         return bool(large)
 
     def multiplies(self) -> bool:
-        """Whether there may be more rows after it than came to all of its inputs."""
+        """Whether it may return more rows than all of its inputs have."""
         return False
 
     def each(self, table: Table, scope: Scope) -> bool:
-        """Whether each row after it is made of one row ahead of it and of no other; ``extra`` columns then go along."""
+        """Whether each resulting row is made of one input row and depends on no other; it then also keeps ``extra`` columns."""
         return False
 
     def change(self, table: Table, scope: Scope, changed: frozenset[str]) -> Change:
-        """Return how rows that come to inputs, or go from them, pass through; ``AHEAD`` stands for the rows ahead of it."""
+        """Return how rows that are added to inputs, or removed from them, pass through; ``AHEAD`` means the rows of the step before."""
         return "each" if changed == {AHEAD} and self.each(table, scope) else "all"
 
     def reach(self, table: Table, scope: Scope) -> Reach | None:
-        """Return which rows ahead of it may be put beside others if rows of its other input come or go; None if any may."""
+        """Return which rows may match others if rows of its other input are added or removed; None if any may."""
         return None
 
     def match(self, table: Table, scope: Scope) -> Match | None:
-        """Return the keys by which rows ahead of it find rows of another input, where the result depends on nothing else; None otherwise."""
+        """Return the keys by which its rows find rows of another input, if the result depends on nothing else there; otherwise None."""
         return None
 
     def fold(self, table: Table, scope: Scope) -> Fold | None:
-        """Lower it in two steps, parts being told apart by ``extra`` columns; None if that cannot be done."""
+        """Lower it in two steps, with the parts distinguished by ``extra`` columns; None if that is impossible."""
         return None
 
     def apart(self, table: Table, scope: Scope) -> Mapping[str, str] | None:
-        """Return columns within whose values alone rows have to do with each other, each with its name after it; None to ask the plan.
+        """Return columns such that rows depend only on rows with the same values in them, each with its name afterwards; None to ask the plan.
 
-        Of a join that is so of the rows of both sides: whoever is made anew of some keys needs the rows with these, there and here.
+        For a join, this holds for the rows of both sides: to rebuild some keys, the rows with these keys are needed from both.
         """
         return None
 
     def carry(self, table: Table, scope: Scope) -> pl.LazyFrame | None:
-        """Lower over frames with the column ``MADE_FROM``, so that it says of each resulting row which rows made it.
+        """Lower over frames with the column ``MADE_FROM``, so that the result has it too: the rows that each row was made of.
 
-        Where each row is made of one row that is ``lower`` itself. None where it cannot be told, as of operations that do not
-        say: any row of any input may have had a part.
+        If each row is made of one row, that is ``lower`` itself. None if it is not known, the default: any row of any input may
+        have contributed.
         """
         return self.lower(table, scope) if self.each(table, scope) else None
 
 
 @dataclass(frozen=True)
 class Ordering:
-    """Columns to order by, each with its direction; nulls come last unless told otherwise."""
+    """Columns to order by, each with its direction; nulls come last unless stated otherwise."""
 
     columns: tuple[str, ...]
     descending: tuple[bool, ...]
@@ -183,13 +212,13 @@ class Ordering:
 
 
 MADE = pl.col(MADE_FROM).explode(empty_as_null=False, keep_nulls=False).unique()
-"""What made any of the rows of a group."""
+"""The source rows that any row of a group was made of."""
 
 
 def carry_partitions(operation: Operation, table: Table, scope: Scope, by: Sequence[str]) -> pl.LazyFrame | None:
     """Lower an operation that reads, for each row, the rows of its partition (all rows, without ``by``), and carry those.
 
-    A join, not a window: so a filter on what comes out is pushed to one side, and each list stands once on the other.
+    A join instead of a window function: so a filter on the result is pushed to one side, and the other side has each list once.
     """
     if any(table.schema[name].is_nested() for name in by):
         return None
@@ -203,7 +232,7 @@ def carry_partitions(operation: Operation, table: Table, scope: Scope, by: Seque
 
 
 def with_other_made(scope: Scope, name: str) -> Scope:
-    """Return the scope with ``MADE_FROM`` of another input under a name of its own, in its schema."""
+    """Return the scope with ``MADE_FROM`` of another input renamed, and added to its schema."""
     other = scope.tables[name]
     schema = pl.Schema({**other.schema, OTHER_MADE_FROM: pl.List(pl.UInt64)})
     return replace(
@@ -212,21 +241,21 @@ def with_other_made(scope: Scope, name: str) -> Scope:
 
 
 def both_made(joined: pl.LazyFrame) -> pl.LazyFrame:
-    """Put together what made the two sides of each row of a join; either may be missing."""
+    """Combine what both sides of each row of a join were made of; either may be missing."""
     none = pl.lit([], dtype=pl.List(pl.UInt64))
     here, there = pl.col(MADE_FROM).fill_null(none), pl.col(OTHER_MADE_FROM).fill_null(none)
     return joined.with_columns(pl.concat_list(here, there).list.unique().alias(MADE_FROM)).drop(OTHER_MADE_FROM)
 
 
 def is_rowwise(exprs: Iterable[str | pl.Expr], schema: pl.Schema, scope: Scope) -> bool:
-    """Whether expressions, as they are written, give for each row what that row alone decides."""
+    """Whether expressions, as they are written, depend for each row on that row alone."""
     return reads_one_row([scope.expr(e, schema, "") for e in exprs], schema)
 
 
 def reads_one_row(exprs: Sequence[pl.Expr], schema: pl.Schema) -> bool:
-    """Whether expressions give for each row what that row alone decides.
+    """Whether expressions depend for each row on that row alone.
 
-    Polars' optimizer is asked: it takes a filter on another column below those, and only those. ``Expr.meta.is_row_separable``
+    This is tested with Polars' optimizer: it pushes a filter on another column below such expressions, and only those. ``Expr.meta.is_row_separable``
     says yes to ``a - a.mean()`` too, and fails on SQL's division.
 
     Examples
@@ -242,7 +271,7 @@ def reads_one_row(exprs: Sequence[pl.Expr], schema: pl.Schema) -> bool:
     mark = "__lazypipe_mark"
     rows = empty({**schema, mark: pl.Boolean()}).lazy()
     made = rows.with_columns(e.alias(f"__lazypipe_made_{number}") for number, e in enumerate(exprs))
-    # what several have in common would be a step of its own, below which the filter goes
+    # a common subexpression would become a step of its own, below which the filter is pushed
     alone = pl.QueryOptFlags(comm_subexpr_elim=False)
     return made.filter(pl.col(mark)).explain(optimizations=alone).lstrip().startswith("WITH_COLUMNS")
 

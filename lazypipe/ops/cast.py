@@ -175,7 +175,7 @@ def refusal(source: pl.DataType, target: pl.DataType) -> str | None:
 
 
 def _other_fields(source: pl.DataType, target: pl.DataType) -> tuple[list[str], list[str]] | None:
-    """Return the fields of the first struct and of its type, where they are not the same in the same order: Polars tells that of values only."""
+    """Return the fields of the first struct and of its type, if they differ or have another order: Polars reports that for values only."""
     if isinstance(source, pl.List | pl.Array) and isinstance(target, pl.List | pl.Array):
         return _other_fields(instance_of(source.inner), instance_of(target.inner))
     if not isinstance(source, pl.Struct) or not isinstance(target, pl.Struct):

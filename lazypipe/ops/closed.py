@@ -1,4 +1,4 @@
-"""``closed``: only windows that the watermark has passed, and that are whole."""
+"""``closed``: only windows that the watermark has passed, and that are complete."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``interval_join``: put rows of another stage beside these whose times lie near."""
+"""``interval_join``: match rows of another stage whose times lie near."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ class IntervalJoin(Operation):
     )
 
     def __post_init__(self) -> None:
-        """Check that times and columns are said once, and as many on both sides."""
+        """Check that times and columns are given exactly once, and equally many on both sides."""
         if not isinstance(self.within, tuple) or len(self.within) != 2:
             raise Fault("within has two bounds", "write them as in [-1h, 1h]", ("within",))
         both = self.left_time is not None and self.right_time is not None

@@ -1,4 +1,4 @@
-"""``join``: put the columns of another stage beside these, by equal keys."""
+"""``join``: add the columns of another stage, by equal keys."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class Join(Operation):
     nulls_equal: bool = arg(FLAG, "Whether null keys match each other.", default=False)
 
     def __post_init__(self) -> None:
-        """Check that the keys are said once, and as often on both sides."""
+        """Check that the keys are given exactly once, and equally many on both sides."""
         if self.how == "cross":
             if self.on or self.left_on or self.right_on:
                 raise Fault("a cross join has no keys", "remove them, or choose another how", ("how",))
@@ -157,7 +157,7 @@ class Join(Operation):
         return "each" if changed == {AHEAD} and alone else "all"
 
     def match(self, table: Table, scope: Scope) -> Match | None:
-        """Rows of this side find those with their key; a right or full join also gives rows of which nobody asks, and their keys."""
+        """Rows of this side find those with their key; a right or full join also returns rows of the other side that match nothing, with their keys."""
         if self.how == "cross":
             return None
         left, right = self.on or self.left_on, self.on or self.right_on
@@ -215,7 +215,7 @@ class Join(Operation):
 
 
 def _in_one_type(one: pl.DataType, other: pl.DataType) -> bool:
-    """Whether keys of two types are told apart by values of one type that files hold: of 128 bits they would be."""
+    """Whether keys of two types can be compared as values of a type that files can hold, which a 128-bit type is not."""
     if one == other:
         return True
     if one.is_float() or other.is_float():

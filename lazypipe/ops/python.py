@@ -36,9 +36,10 @@ class Python(Operation):
     --------
     >>> import lazypipe as lp
     >>> import polars as pl
-    >>> lp.apply({"python": "os:system"}, pl.LazyFrame({"a": [1]}))
+    >>> step = {"python": {"call": "cleaning:trim", "arguments": {"column": "a"}}}
+    >>> lp.apply(step, pl.LazyFrame({"a": [" x"]}))
     Traceback (most recent call last):
-    lazypipe.errors.DefinitionError: module 'os' is not allowed; allow it: --allow os, or allow=['os'] in Python
+    lazypipe.errors.DefinitionError: module 'cleaning' is not allowed; allow it: --allow cleaning, or allow=['cleaning'] in Python
     """
 
     name: ClassVar[str] = "python"

@@ -1,4 +1,4 @@
-"""``rename``: give columns other names."""
+"""``rename``: rename columns."""
 
 from __future__ import annotations
 

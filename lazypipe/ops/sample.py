@@ -1,4 +1,4 @@
-"""``sample``: a part of the rows, always the same one."""
+"""``sample``: some of the rows, always the same ones."""
 
 from __future__ import annotations
 

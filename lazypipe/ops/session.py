@@ -128,7 +128,7 @@ class Session(Operation):
         return {c: c for c in self._by()}
 
     def _sessions(self, table: Table, scope: Scope) -> Sessions:
-        """Check all arguments, and return how rows are told apart."""
+        """Check all arguments, and return how sessions are computed."""
         refuse_outside(self.late, self.emit, scope, self.keep_results)
         Aggregate(self.aggregate, self.by).check(table, scope)
         refuse_taken("sessions", (START, END), self.by, self.aggregate, scope)

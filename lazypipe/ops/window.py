@@ -177,7 +177,7 @@ class Window(Operation):
 
         by, spread = tuple(dict.fromkeys(self.by)), None
         if not _is_nanoseconds(table.schema[self.time]):
-            # where a window begins tells it apart, in figures as in windows
+            # the start of a window identifies it, in partial aggregates as in windows
             by = (*by, *self._told)
             if slices.shared:
                 spread = Shared(slices, made)
@@ -196,7 +196,7 @@ class Window(Operation):
         return frame.select(*table.schema, *made, *table.extra)
 
     def grouped(self, placed: Table, scope: Scope, *, carry: bool = False) -> pl.LazyFrame | None:
-        """Return the windows of rows that are placed; or ``carry`` what these were made of, None if that cannot be told."""
+        """Return the windows of rows that have been assigned to windows; with ``carry``, also what each was made of, or None if that is unknown."""
         groups = Aggregate(self._aggregates, (*self.by, *map(_placed, self._told)))
         frame = groups.carry(placed, scope) if carry else groups.lowered(placed, scope, **self._known(placed.schema))
         if frame is None:
@@ -205,11 +205,11 @@ class Window(Operation):
         return frame.rename({_placed(name): name for name in self._told}).select(*dict.fromkeys(columns))
 
     def groups(self) -> dict[str, str]:
-        """Return the columns that tell windows apart, as rows that are placed name them, each with its name in windows."""
+        """Return the columns that identify a window: their names before rows are grouped → their names in windows."""
         return {**{c: c for c in self.by}, **{_placed(name): name for name in self._told}}
 
     def _known(self, schema: pl.Schema) -> dict[str, Any]:
-        """Return what is known of the columns by which rows that are placed are grouped."""
+        """Return what is known about the grouping columns of rows that have been assigned to windows."""
         parts = self._parts(schema)
         clock = parts[0].line.clock
         # where a zone's clock skips a day, windows that overlap may begin at one moment and end at two

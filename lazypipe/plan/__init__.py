@@ -1,1 +1,1 @@
-"""Reading plans: the one room that touches what Polars keeps to itself."""
+"""Reading query plans: the only room that touches Polars' internals."""

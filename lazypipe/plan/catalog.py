@@ -1,4 +1,4 @@
-"""Many pipelines as one: a source of one is an output of another where their URIs say so."""
+"""Many pipelines as one lineage: a source of one is an output of another if their URIs say so."""
 
 from __future__ import annotations
 
@@ -103,4 +103,4 @@ def _found(pattern: str, names: Sequence[str]) -> list[str]:
 
 
 _FILE = "run-001-00000.parquet"
-"""What a file of a dataset is called, as far as patterns are told apart by it."""
+"""The name of a file of a dataset, as far as it matters for whether a pattern matches."""

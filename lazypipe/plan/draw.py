@@ -1,4 +1,4 @@
-"""Dependencies as drawings: text for Graphviz and Mermaid."""
+"""Lineage as diagrams: text for Graphviz and Mermaid."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""All that Polars shows of a part of a plan, as text that is the same in every process: what fingerprints tell it apart by.
+"""Everything that Polars shows of a part of a plan, as text that is the same in every process: the basis for fingerprints.
 
 Nothing is chosen here: every attribute that is not itself a part of the plan is written down, with its type. What cannot be
 written so gives None, and whoever asks must take the part for one that cannot be seen into.
@@ -42,11 +42,11 @@ _COUNTED = ("partition_by", "order_by")
 
 
 class Unknown(Exception):
-    """Raised for a value of which the plan does not show whether it equals another, such as a Python object."""
+    """Raised for a value whose equality with others the plan does not show, such as a Python object."""
 
 
 def exact_expr(view: Any, dtype: Any) -> str | None:
-    """Return what tells an expression from others with the same parts, after its type, which is ``?`` if it is unknown."""
+    """Return what distinguishes an expression from others with the same parts, after its type, which is ``?`` if it is unknown."""
     kind = type(view).__name__
     try:
         given = "?" if dtype is None else text(dtype)
@@ -66,7 +66,7 @@ def exact_expr(view: Any, dtype: Any) -> str | None:
 
 
 def exact_node(view: Any) -> str | None:
-    """Return what tells a node from others with the same inputs and expressions."""
+    """Return what distinguishes a node from others with the same inputs and expressions."""
     kind = type(view).__name__
     try:
         match kind:
@@ -115,7 +115,7 @@ def _is_finer(dtype: Any) -> bool:
 
 
 def _frame(frame: pl.DataFrame) -> str:
-    """Return what tells rows in memory from others."""
+    """Return what distinguishes rows in memory from others."""
     schema = ",".join(f"{text(n)}:{text(t)}" for n, t in frame.schema.items())
     if not frame.height:
         return f"Frame({schema})"

@@ -1,4 +1,4 @@
-"""The lineage of a query that ran: copied while it ran, read when somebody asks."""
+"""The lineage of a query that ran: copied during the run, read on demand."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def _stays(node: PlanNode) -> bool:
 
 
 def _without_units(lineage: ColumnLineage) -> ColumnLineage:
-    """Return a lineage without the column by which a run tells apart the files that rows are made of."""
+    """Return a lineage without the column that a run adds to know which file a row comes from."""
     return replace(
         lineage,
         columns={c: _flows(flows) for c, flows in lineage.columns.items() if c != UNIT},

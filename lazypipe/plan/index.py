@@ -16,7 +16,7 @@ __all__ = ["Index"]
 class Index:
     """Column dependencies, indexed by source and by target.
 
-    A column stands for its values. The column ``*`` of a place stands for which rows it has: whatever decides over them decides
+    A column means its values. The column ``*`` of a place means which rows it has: whatever decides over them decides
     over all of its columns, and over the rows of every place that reads it.
 
     Examples

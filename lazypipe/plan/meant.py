@@ -1,4 +1,4 @@
-"""Plans as they are meant: without what only puts rows in order, so that those of a group stand together or lie near each other.
+"""Plans by meaning: without steps that only sort rows so that those of a group are adjacent.
 
 And without the numbers that Polars counts through a process: the same query is the same plan each time that it is read.
 """
@@ -115,7 +115,7 @@ def _near(node: PlanNode, inputs: tuple[PlanNode, ...], below: list[tuple[PlanEx
         # the place first, as where rows are put together by it and by columns
         keys, right = ((*of[-1:], *of[:-1]) for of in below)
         return replace(node, columns=columns, inputs=inputs, keys=keys, right_keys=right)
-    # the number stands for them where nothing else reads them
+    # the number replaces them where nothing else reads them
     hidden = [c for c in below[0] if c.name not in columns]
     if node.kind == "select":
         exprs = (*exprs, *(Named(c.name, c) for c in hidden))

@@ -1,4 +1,4 @@
-"""Where rows are, and the answers to questions about them."""
+"""Places where rows are (sources, stages, outputs, quarantines), and answers to questions about them."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class RuleUse:
 
 @dataclass(frozen=True)
 class Place:
-    """Somewhere rows are: a source, a stage, an output, what a gate puts aside, or a feed of an output.
+    """A place where rows are: a source, a stage, an output, the quarantine of a gate, or a feed of an output.
 
     ``lineage`` says what its columns come from, in terms of other places; ``uris`` where its rows are kept, as far as they
     are; ``published`` says whether a stage or source is an output of the same name.

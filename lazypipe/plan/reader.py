@@ -68,7 +68,7 @@ _DERIVED = frozenset(
 def read_plan(frame: pl.LazyFrame, *, optimized: bool = False, exact: bool = False) -> PlanNode:
     """Return a frame's plan, as written or as Polars optimizes it; reads no data, and files need not exist.
 
-    With ``exact``, each part also carries all that tells it from others, for fingerprints.
+    With ``exact``, each part also carries everything that distinguishes it from others, for fingerprints.
 
     Raises
     ------
@@ -166,7 +166,7 @@ class Capture:
                 self._copy_expr(traverser, view.options[3][1])
             exact = exact_node(view) if self.exact else None
             if self.exact and _is_label(view, kind):
-                inputs = []  # its name stands for what is below
+                inputs = []  # its name replaces what is below
             if kind == "DataFrameScan":
                 view = None  # its rows must not be kept alive
             columns = {} if kind in _DERIVED else traverser.get_schema()
@@ -174,7 +174,7 @@ class Capture:
             if self.exact and inputs:
                 there = {e.node for e in view.right_on} if kind == "Join" else ()
                 for expr in exprs:
-                    # Polars tells types by the columns of the node that the traverser stands on
+                    # Polars resolves types by the columns of the node that the traverser is at
                     traverser.set_node(inputs[1 if expr.node in there else 0])
                     self._copy_types(traverser, expr.node)
             pending.append((number, True))

@@ -1,4 +1,4 @@
-"""What is known of functions: which compute each row from that row alone, and which do not depend on the order of rows.
+"""Which functions compute each row from that row alone, and which do not depend on the order of rows.
 
 Only what is listed is taken to be so.
 """

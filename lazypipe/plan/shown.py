@@ -1,4 +1,4 @@
-"""Values as Polars shows them in plans, as text: names of functions, literals, durations."""
+"""Values as Polars prints them in plans: names of functions, literals, durations."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Following values through a plan, node by node: what each of its columns is made of, and what decides over its rows."""
+"""Column lineage, node by node through a plan: what each column is computed from, and what decides which rows there are."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def _common(paths: Sequence[str]) -> str:
 
 
 def _leaf(node: PlanNode, inputs: Sequence[_State], name: str, *, tell: bool, masks: frozenset[str]) -> _State:
-    """Begin anew at what is read; predicates that stand below a label are about what it names."""
+    """Start again at what is read; predicates below a label are about what it names."""
     columns: dict[str, Flows] = {c: {Flow(Column(name, c), "IDENTITY"): ""} for c in node.columns}
     for column in node.option("made", ()):
         columns[column] = {}

@@ -33,7 +33,7 @@ _FUNCTIONS = {
     "round": "ROUND", "as_struct": "STRUCT", "dt.date": "DATE", "dt.year": "YEAR", "dt.month": "MONTH",
 }  # fmt: skip
 _NOTHING = re.compile(r"(CAST\()?CAST\(.* IS NULL AS Int(8|64)\) \* 0( AS \w+\))?", re.DOTALL)
-"""What is added to a number for that it is divided by as a column (``dialect.py``); nobody wrote it."""
+"""What is added to a number so that Polars divides by it as by a column (``dialect.py``); users did not write it."""
 _AFTER = {"is_null": "IS NULL", "is_not_null": "IS NOT NULL", "is_nan": "IS NAN", "is_not_nan": "IS NOT NAN"}
 
 

@@ -1,4 +1,4 @@
-"""What plans ask of a dataset: which of its columns they filter, join, group, sort and take, read off their lineage."""
+"""How plans use a dataset: which columns they filter, join, group, sort and select, read off their lineage."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ def _holds_just(place: Place, name: str) -> bool:
     """Whether a place has the rows of another as they are."""
     made = place.lineage
     flows = (flow for each in made.columns.values() for flow in each)
-    # what a write mode decides is asked of nobody
+    # what a write mode decides is not a query of a reader
     just = all(f.subtype == "IDENTITY" for f in flows) and all(f.subtype == "WINDOW" for f in made.dataset)
     return made.inputs == (name,) and just
 

@@ -1,1 +1,1 @@
-"""What has happened: a record of every run."""
+"""Records of runs: the ledger, audit reports, OpenLineage events."""

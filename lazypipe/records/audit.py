@@ -40,7 +40,7 @@ _VALUES = frozenset(
         "distribution",
     }
 )
-"""Arguments that are values, whatever stands in them."""
+"""Arguments that are values, whatever they contain."""
 _NAMES = frozenset(
     {"column", "columns", "by", "action", "id", "max_failures", "warn_above", "fail_above", "owner", "tags"}
 )
@@ -123,7 +123,7 @@ def _published(found: History) -> Published:
 
 
 def _before(entries: Sequence[Entry], target: Published) -> int:
-    """Return the number of the record that made the version before."""
+    """Return the number of the record that made the previous version."""
     earlier = [
         e.number for e in entries if e.number < target.entry.number and any(p.uri == target.uri for p in published(e))
     ]
@@ -295,7 +295,7 @@ class _Maker:
         }
 
     def terms(self, written: Mapping[str, Any], hidden: set[str]) -> list[str]:
-        """Return what is said of how rows are read or written, as YAML; of a contract, which holds no values, as it is."""
+        """Return the settings for reading or writing rows, as YAML; a contract, which contains no values, as it is."""
         return [
             _yaml({key: value}) if key == "contract" else _text({key: value}, hidden)
             for key, value in written.items()
@@ -353,7 +353,7 @@ def _persons(makers: Iterable[_Maker]) -> list[dict[str, Any]]:
 
 
 def _failures(entries: Sequence[Entry], target: Published, before: int) -> list[Entry]:
-    """Return the pipeline's runs between the version before and this one that did not end well."""
+    """Return the pipeline's runs between the previous version and this one that did not succeed."""
     ended = runs(entries, None, target.entry.pipeline, None, None, None)
     return [
         e for e in ended if before < e.number < target.entry.number and e.status not in ("done", "unchanged", "waiting")

@@ -1,4 +1,4 @@
-"""What a record says, part by part: inputs, code, definition; and the object that holds what rarely changes."""
+"""The parts of a record: inputs, code, definition; and the separate object for what rarely changes."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ def text_hash(pipeline: Pipeline) -> str:
 
 
 def definition_key(plan: CompiledPipeline) -> str:
-    """Return what stands for definition, parameters, schemas and versions; the same ones give the same lineage."""
+    """Return a key for definition, parameters, schemas and versions; the same ones give the same lineage."""
     schemas = [(n, [(c, str(t)) for c, t in node.schema.items()]) for n, node in plan.nodes.items()]
     where = [plan.pipeline.name, plan.redact(plan.pipeline.base)]
     said = [text_hash(plan.pipeline), where, params(plan), schemas, VERSION, pl.__version__]
@@ -177,7 +177,7 @@ def _texts(place: Place) -> dict[str, str]:
 
 
 def _without_secrets(definition: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the definition without what stands in credentials: only names of variables and plain switches are shown."""
+    """Return the definition without the values of credentials: only names of variables and plain switches are shown."""
     shown = dict(definition)
     for section in ("sources", "outputs"):
         shown[section] = {

@@ -1,4 +1,4 @@
-"""Events about one run on their way out: made, handed to transports, and never a reason for the run to fail or to wait long."""
+"""OpenLineage events of one run: created and handed to transports, without ever failing the run or delaying it for long."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ class _Lane:
                 threading.Thread(target=self._work, name="lazypipe-openlineage", daemon=True).start()
 
     def finish(self, timeout: float) -> list[str]:
-        with suppress(KeyboardInterrupt):  # the run is over: whoever stops it now does not want to wait
+        with suppress(KeyboardInterrupt):  # the run is over: the user who stops it now does not want to wait
             self._idle.wait(timeout)
         if not self._idle.is_set():
             name = getattr(self._transport, "name", type(self._transport).__name__)
@@ -120,7 +120,7 @@ class _Lane:
     def _try(self, call: Callable[[], object]) -> None:
         try:
             call()
-        except Exception as error:  # a transport may be anybody's: what goes wrong in it is told
+        except Exception as error:  # transports may be the user's own: their errors are reported
             self._problems.append(f"OpenLineage: {_told(error)}")
 
 

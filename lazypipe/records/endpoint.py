@@ -52,7 +52,7 @@ class _NoRedirect(HTTPRedirectHandler):
     """A redirected POST would become a GET, and credentials would go to another host."""
 
     def redirect_request(self, *_: Any) -> None:
-        """Follow no redirect: it is told as an answer."""
+        """Follow no redirect: it is reported as an answer."""
 
 
 class HttpTransport:
@@ -109,7 +109,7 @@ class HttpTransport:
             raise LazypipeError(f"OpenLineage: {fault.what}; {fault.fix}")
         parts = urlsplit(own)
         self.url = urlunsplit(parts._replace(path=_PATH)) if parts.path in ("", "/") else own
-        # what stands in a query is likely to be a secret
+        # a query string is likely to contain a secret
         self.name = urlunsplit(urlsplit(self.url)._replace(query="", fragment=""))
         self._secrets = [v for v in (api_key, *(headers or {}).values(), *user.values()) if v]
         self._timeout = timeout
@@ -189,7 +189,7 @@ class HttpTransport:
                 self._held.pop(0)
 
     def _acquire(self) -> str | None:
-        """Take the spool's lock, waiting for whoever sends now: they may not have seen the newest event."""
+        """Take the spool's lock, waiting for the process that is sending: it may not have seen the newest event."""
         ends = self._clock() + self._patience
         while (token := self._spool.acquire()) is None and self._clock() < ends:
             self._sleep(0.05)

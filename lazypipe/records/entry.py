@@ -113,7 +113,7 @@ class Entry:
             what = f"the record has format {found['format']}, this lazypipe reads up to {FORMAT}"
             raise StorageError(what, uri=uri, fix="upgrade lazypipe")
         text = json.dumps(found, sort_keys=True).encode()
-        # in another form it may say something twice, of which other readers take the first
+        # in another form it may contain a key twice, and other readers take the first one
         if stated != blake3(text).hexdigest() or not (data.startswith(text[:-1]) or _says_once(data)):
             raise StorageError("the record was edited after it was written", uri=uri, fix=_RESTORE)
         try:

@@ -1,4 +1,4 @@
-"""Questions to a ledger's records: runs of an output, where its versions come from, and where a file's data went."""
+"""Questions to a ledger: the runs of an output, the origin of its versions, and the outputs that hold a file's data."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ STATUSES = ("started", "done", "unchanged", "waiting", "gate_failed", "blocked",
 
 @dataclass(frozen=True)
 class Published:
-    """Something that a run made visible: a version of a dataset (or of what was put aside), or an exported file.
+    """Something that a run published: a version of a dataset (or of a quarantine), or an exported file.
 
     ``mode`` says what became of the rows before, ``before`` is the version of which rows are still in it, None if there is none;
     ``sources`` are those of the run's inputs that went in; ``tells`` is the version of an output that a feed tells of.
@@ -81,7 +81,7 @@ def _files(made: Published) -> list[str]:
 
 
 def _commit(about: Mapping[str, Any]) -> int:
-    """Return which commit an input is: of a dataset that was read as a Delta table, the one that the table told of."""
+    """Return the commit of an input: for a dataset that was read as a Delta table, the one behind the table's version."""
     told = about.get("commit")
     return int(about["version"] if told is None else told)
 
@@ -150,7 +150,7 @@ def resolve(entries: Sequence[Entry], output: str) -> str:
 
 @dataclass(frozen=True)
 class Step:
-    """One version on the way to another: who made it, of which files, and of which other versions.
+    """One version that another was made from: its run, its files, and the versions that it was made from itself.
 
     ``record`` is None where a version was read that no record of the ledger made.
     """
@@ -367,7 +367,7 @@ class _Search:
         if made.before is not None and self._in(uri, made.before):
             via.append(KEPT)
         self._replace(uri, keeps=made.before is not None and made.before + 1 == made.version)
-        # a dataset or file that was made anew under the same name holds only what it holds now
+        # a dataset or file that was created again under the same name holds only what it holds now
         self.holds.discard((uri, made.version))
         self.known.add((uri, made.version))
         self.wrote |= dict.fromkeys(_files(made), (uri, made.version))
@@ -384,7 +384,7 @@ class _Search:
                 self._add(entry, name, about["uri"], None, (UNFINISHED,))
 
     def _replace(self, uri: str, *, keeps: bool) -> None:
-        """Note that the version before is no longer what readers see."""
+        """Note that the previous version is no longer the one that readers see."""
         before = self.last.pop(uri, None)
         # what an unfinished run may have added stays in force where rows are added to it
         if before is not None and not (keeps and self.found[before].via == (UNFINISHED,)):

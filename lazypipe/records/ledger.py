@@ -1,4 +1,4 @@
-"""The ledger: numbered records in one folder, each chained to the one before, and what they are about beside them.
+"""The ledger: numbered records in one folder, each chained to the previous one, with the objects that they refer to.
 
 Many pipelines may share a ledger. Whoever loses the race for a number takes the next one. Definitions, lineage and
 schemas rarely change: they stand in ``objects``, once each, and records name them by key and hash.
@@ -86,7 +86,7 @@ class Ledger:
             "set the variable that audit.key names to the key of this ledger, unless the key was to change"
         )
 
-    # what stands in it
+    # its content
 
     def records(self) -> tuple[Entry, ...]:
         """Return all records, oldest first; raises StorageError if one is damaged."""

@@ -1,4 +1,4 @@
-"""Whether data files hold what was written: each is read, and its hash compared with what the ledger says, or else its commit."""
+"""Whether data files are intact: each is read, and its hash compared with the ledger or with its commit."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def _compare(uri: str, parts: Sequence[Published]) -> Iterator[Compared]:
         dataset = Dataset(uri)
         versions = dataset.log.versions()
         if not versions and parts and parts[-1].tells is not None:
-            return  # whoever erases rows deletes feeds; the next run begins another
+            return  # feeds are deleted to erase rows; the next run begins another
         if not versions:
             last = f", and record {parts[-1].entry.number} wrote version {parts[-1].version}" if parts else ""
             yield Compared(uri, f"there is no dataset{last}")

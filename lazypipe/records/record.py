@@ -1,4 +1,4 @@
-"""The record of a run: one JSON file, on disk before the run's first step and after each of its steps."""
+"""The record of a run: one JSON file, written before the run's first step and after each step."""
 
 from __future__ import annotations
 

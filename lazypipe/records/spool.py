@@ -1,4 +1,4 @@
-"""A folder in which messages wait until they can be sent: numbered files, in order, shared by processes.
+"""A folder where messages wait until they can be sent: numbered files, in order, shared by processes.
 
     0000000001.json     waits; the lowest number is the oldest
     rejected/           refused for good: each message with a .txt that says why
@@ -68,11 +68,11 @@ class Spool:
         return _numbered(self.folder)
 
     def reject(self, message: Path, why: str) -> Path:
-        """Put a message that waits aside for good, with the reason beside it; return where it is."""
+        """Move a waiting message away for good, with the reason beside it; return where it is."""
         aside = self.folder / "rejected"
         aside.mkdir(exist_ok=True)
         kept = _link(message, aside)
-        with suppress(OSError):  # the reason is told to the caller too
+        with suppress(OSError):  # the caller reports the reason too
             kept.with_suffix(".txt").write_text(why, encoding="utf-8")
         message.unlink()
         return kept

@@ -23,15 +23,15 @@ def _head(said: Mapping[str, Any]) -> Iterator[str]:
     yield f"- Pipeline: {output['pipeline']}"
     yield f"- Location: `{output['uri']}`"
     yield f"- Made by run `{output['run']}` (record {output['record']} of the ledger, {output['recorded']})"
-    yield f"- In force: {'yes' if output['in_force'] else 'no, a later version has taken its place'}"
+    yield f"- Current version: {'yes' if output['in_force'] else 'no, a later version has replaced it'}"
     if output["rows"] is not None:
         yield f"- Rows in it: {output['rows']:,}"
     if output["brings_back"] is not None:
-        yield f"- Rows brought back: {output['rows_written']:,}, those of version {output['brings_back']}"
+        yield f"- Rows restored: {output['rows_written']:,}, those of version {output['brings_back']}"
     else:
         kept = _KEPT.get(output["mode"], _TOGETHER).format(output["mode"]) if output["keeps_earlier_rows"] else ""
         yield f"- Rows written: {output['rows_written']:,}{kept}"
-    checked = "no record was touched" if said["ledger"]["ok"] else "**NOT AS IT WAS WRITTEN**, see the end"
+    checked = "all records are intact" if said["ledger"]["ok"] else "**NOT INTACT**, see the end"
     yield f"- Ledger: {checked}"
     yield ""
     yield from _table(
@@ -40,12 +40,12 @@ def _head(said: Mapping[str, Any]) -> Iterator[str]:
 
 
 _KEPT = {
-    "append": ", added to those of the version before",
-    "snapshot": ", added to those of the version before",
-    "rewrite": ", in other files: the version before holds the same",
+    "append": ", added to those of the previous version",
+    "snapshot": ", added to those of the previous version",
+    "rewrite": ", in other files: the previous version has the same rows",
 }
-"""Mode → what rows that were written are to those of the version before."""
-_TOGETHER = ", put together with those of the version before (mode: {})"
+"""Mode → how the rows that were written relate to those of the previous version."""
+_TOGETHER = ", combined with those of the previous version (mode: {})"
 
 
 def _sources(said: Mapping[str, Any]) -> Iterator[str]:
@@ -140,7 +140,7 @@ def _exceptions(said: Mapping[str, Any]) -> Iterator[str]:
         yield ""
         yield from _table(["record", "file", "why"], ([f["record"], f["uri"], f["why"]] for f in found["files"]))
     if found["failed_runs"]:
-        yield "Runs since the version before that did not end well:"
+        yield "Runs since the previous version that did not succeed:"
         yield ""
         rows = (
             [r["record"], r["run"], r["status"], r["actor"], "; ".join(r["rules"]), "; ".join(r["errors"])]
@@ -148,13 +148,13 @@ def _exceptions(said: Mapping[str, Any]) -> Iterator[str]:
         )
         yield from _table(["record", "run", "status", "by", "rules that failed", "errors"], rows)
     if found["unknown_versions"]:
-        yield "Versions that were read, and that no record says who made:"
+        yield "Versions that were read, but whose run is not in the ledger:"
         yield ""
         yield from _table(["dataset", "version"], ([v["uri"], v["version"]] for v in found["unknown_versions"]))
 
 
 def _persons(said: Mapping[str, Any]) -> Iterator[str]:
-    yield "## Persons and code"
+    yield "## People and code"
     yield ""
     rows = (
         [
@@ -170,9 +170,9 @@ def _persons(said: Mapping[str, Any]) -> Iterator[str]:
 def _ledger(said: Mapping[str, Any]) -> Iterator[str]:
     yield "## The ledger"
     yield ""
-    result = "each is as it was written" if said["ok"] else "**not all are as they were written**"
+    result = "all intact" if said["ok"] else "**not all intact**"
     signed = f" {said['signed']:,} are signed" + (
-        ", and their signatures fit." if said["checked_signatures"] and said["ok"] else "."
+        ", and their signatures are valid." if said["checked_signatures"] and said["ok"] else "."
     )
     yield f"`{said['ledger']}`: {said['records']:,} records, {result}.{signed if said['signed'] else ''}"
     yield f"Its last record is {said['head']['number']}, BLAKE3 {said['head']['blake3']}."

@@ -1,4 +1,4 @@
-"""How events leave: what a transport promises, and the one that appends to files."""
+"""Transports of events: their interface, and the one that appends to files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether a ledger is as it was written: which records were edited, removed, reordered or inserted."""
+"""Whether a ledger is intact: which records were edited, removed, reordered or inserted since they were written."""
 
 from __future__ import annotations
 
@@ -116,11 +116,10 @@ class Verification:
 
     def __str__(self) -> str:
         count = f"{self.records:,} record{'s' * (self.records != 1)}"
-        none = "no record was touched"
         if self.data is not None:
             count = f"{count} and {self.data:,} data file{'s' * (self.data != 1)}"
-            none = "nothing was touched"
-        said = f"{count}, {none}" if self.ok else f"{count}, {len(self.problems)} not as written"
+        problems = len(self.problems)
+        said = f"{count}, all intact" if self.ok else f"{count}, {problems} problem{'s' * (problems != 1)}"
         if self.ok and not self.records:
             said = "there are no records: none was written yet, or all are gone, or the ledger is elsewhere"
         lines = [f"{self.ledger}: {said}", *(f"    {p}" for p in self.problems)]
@@ -148,7 +147,7 @@ def verify(
     compared = [*compare(good.values(), datasets)] if data else []
     problems += [Finding(None, c.file, c.what) for c in compared if c.what is not None]
     last = good.get(numbers[-1]) if numbers else None
-    # one finding per record, the first: what follows from it is not told too
+    # one finding per record, the first: what follows from it is not reported
     told: dict[Any, Finding] = {}
     for problem in problems:
         told.setdefault(problem.file if problem.record is None else problem.record, problem)
@@ -178,7 +177,7 @@ def _read(files: NumberedFiles, number: int) -> Entry | Finding:
     except StorageError as error:
         return Finding(number, uri, f"{error.what}; {error.fix}")
     try:
-        # whoever made it sealed it too, and knew no better
+        # its author sealed it too, unaware of the mistake
         _ = [*published(entry)], str(entry), (entry.body.get("definition") or {}).get("object")
     except (AttributeError, KeyError, TypeError, ValueError):
         return Finding(number, uri, "is not a record that lazypipe wrote: it is sealed, and lacks what records say")
@@ -204,7 +203,7 @@ def _misplaced(files: NumberedFiles, good: Mapping[int, Entry]) -> Iterator[Find
             )
     for number, entry in good.items():
         after = good.get(number + 1)
-        # where numbers jump, a record between them is gone, and that is told; its neighbours are as they were
+        # where numbers jump, a record between them is gone, which is reported; its neighbours are intact
         if after is not None and after.number <= entry.number + 1 and after.previous != entry.blake3:
             what = "is not the one that the next record is chained to: it was replaced, or inserted"
             yield Finding(number, files.uri_of(number), what)
@@ -299,7 +298,7 @@ def _unknown(entries: Iterable[Entry]) -> Iterator[Finding]:
             try:
                 commit = log.read(version)
             except StorageError:
-                continue  # told already
+                continue  # reported already
             if (
                 version > since
                 and commit.run not in runs
@@ -324,7 +323,7 @@ def _is_rewrite(commit: Commit, log: CommitLog) -> bool:
 
 
 def _is_rollback(commit: Commit, log: CommitLog) -> bool:
-    """Whether a commit holds what an earlier one does: the same files, or, told to Delta readers, which cannot read all, as many rows."""
+    """Whether a commit has the content of an earlier one: the same files, or, if it was rewritten for Delta readers, equally many rows."""
     of = commit.brings_back
     if not of or of >= commit.version:
         return of == 0 and not commit.files
@@ -337,13 +336,13 @@ def _is_rollback(commit: Commit, log: CommitLog) -> bool:
 
 
 def _rewrites(uri: str, entries: Iterable[Entry]) -> Iterator[Finding]:
-    """Name what was written anew, or brought back, outside of any run, and is not recorded."""
+    """Report versions that were rewritten or rolled back outside of any run, and are not recorded."""
     known, log = {entry.run for entry in entries}, Dataset(uri).log
     for version in log.versions():
         try:
             commit = log.read(version)
         except StorageError:
-            continue  # told already
+            continue  # reported already
         if commit.mode == REWRITE and commit.run not in known:
             what = f"version {version} was rewritten by {commit.run!r}, outside of any run, with the rows of version {commit.rows_of}"
             yield Finding(None, f"{log.uri}/{version:020}.json", what)

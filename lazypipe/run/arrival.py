@@ -1,4 +1,4 @@
-"""What a run must know of event times before it reads rows: what a source had reached ahead of each of its files.
+"""What a run must know about event times before it reads rows: the watermark of a source before each of its files.
 
 Times that an earlier commit knows are not read again. Those of Parquet files stand in their footers. Only where neither says them
 is one column read, of just the files that others come after: the last one is counted while its rows are read (``Counter``).
@@ -137,7 +137,7 @@ class _Arrivals:
         try:
             found = hashing(file, was.file.size)
         except SourceError:
-            return None  # whoever reads its rows says so
+            return None  # reported when its rows are read
         return was if found is not None and found.blake3 == was.file.blake3 and found.ends else None
 
     def _was(self, file: FileInfo) -> Known | None:
@@ -150,14 +150,14 @@ class _Arrivals:
         return was if ignores and self._before_growth(file) is None else None
 
     def _holds_the_same(self, file: FileInfo, was: Known) -> bool:
-        """Whether a file of which its store tells no stamp, as in archives, is what it was by its content."""
+        """Whether a file without a stamp, as in archives, has the same content as before."""
         if was.file.blake3 is None or was.file.size != file.size:
             return False
         if file not in self.hashes:
             try:
                 self.hashes[file] = hash_file(file.uri, self.source.reader.storage_options)
             except SourceError:
-                return False  # whoever reads its rows says so
+                return False  # reported when its rows are read
         return self.hashes[file] == was.file.blake3
 
     def _bound(self, file: FileInfo) -> int:
@@ -213,7 +213,7 @@ class _Arrivals:
             dtype = self.source.schema[self.rule.time]
             told = column_range(file.uri, self.rule.time, dtype, self.source.reader.storage_options)
         except SourceError:
-            return None  # whoever reads its rows says so
+            return None  # reported when its rows are read
         if told is None:
             return None
         low, high = told
@@ -229,7 +229,7 @@ class _Arrivals:
         except BaseException as error:
             if not cannot_read(error):
                 raise
-            # whoever reads all of the rows says which file it was; the others have times all the same
+            # which file it was is reported when all rows are read; the others have times nevertheless
             parts = [self._from_columns([f], bounds) for f in files] if len(files) > 1 else []
             return {f: e for part in parts for f, e in part.items()}
         return extents_of(rows, self.source, files)
@@ -248,7 +248,7 @@ def extent(low: int, high: int, dtype: pl.DataType) -> Extent:
 
 
 def extents_of(rows: pl.DataFrame, source: BoundSource, files: Sequence[FileInfo]) -> dict[FileInfo, Times]:
-    """Return what ``Watermark.extents`` found, by file; a file that no row tells of has no times."""
+    """Return what ``Watermark.extents`` found, by file; a file without rows has no times."""
     assert source.watermark is not None
     micro = Clock.of(source.watermark.time, source.schema).tick // 1_000
     found = {f.key: Times(within=True) for f in files}

@@ -1,4 +1,4 @@
-"""Runs over part of event time: which files they read, in which pieces a long range is worked off, and what that touches.
+"""Runs over a range of event time: which files they read, and how a long range is divided into pieces.
 
 A file that no output was made of yet is read if its event times reach into the range; what was read stays read. So ranges may
 come in any order, in any pieces, beside runs over what is new, and each piece is done once: it is a commit like any other.
@@ -229,7 +229,7 @@ def _timed(
     now: datetime,
     seen: Extents | None,
 ) -> Mapping[str, Arrival]:
-    """Return what is known of the times in files, all of which are looked for."""
+    """Return the known times in files; the times of all of them are looked for."""
     if snapshot.commit is not None:
         return {f.uri: a for f, a in _in_footers(plan, source, snapshot, files).items()}
     if source.watermark is not None and source.watermark.by_files:

@@ -1,4 +1,4 @@
-"""The run as events tell of it, as plain data in the shape of its record: what it read, with which code, and how it ended."""
+"""The run as plain data for events, in the shape of its record: what it read, with which code, and how it ended."""
 
 from __future__ import annotations
 

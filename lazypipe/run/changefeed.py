@@ -1,4 +1,4 @@
-"""Feeds of an output: datasets beside it that tell what each version changed.
+"""Change feeds: datasets beside an output that hold what each version changed.
 
 The change feed has the rows that a version inserted, updated and deleted; that of panes (``run/panefeed.py``) says what became of
 windows. A feed is made of two versions of the output by their difference, so it holds for every mode. Its commits name the version that they bring
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["VERSION", "ChangeFeed", "Feed", "feed_of", "needed"]
 
 VERSION = "version"
-"""Where in the ``info`` of a feed's commit stands the output's version that it tells of."""
+"""The key in the ``info`` of a feed's commit with the output's version that it is about."""
 _DATED = "dated"
 """Where there stands the time that its rows are dated with."""
 
@@ -48,7 +48,7 @@ def feed_of(output: Dataset, kind: str = "changes") -> Dataset:
 
 
 def needed(output: Dataset, feed: Dataset) -> int:
-    """Return how many versions of an output must be kept for a feed of it to go on: from the one that it told of last."""
+    """Return how many versions of an output must be kept so that its feed can continue: from the last one that the feed has."""
     versions, told = output.log.versions(), feed.latest()
     return 1 if told is None else sum(v >= told.info[VERSION] for v in versions)
 
@@ -111,7 +111,7 @@ class Feed(ABC):
             return
         for version in range(feed.info[VERSION] + 1, latest.version + 1):
             commit = self._read(version)
-            # files that were only written anew hold the same rows
+            # files that were only rewritten hold the same rows
             told = [] if commit.mode == REWRITE else self._between(self._read(version - 1), commit, feed)
             feed = self._write(commit, told, feed)
 
@@ -207,9 +207,10 @@ class ChangeFeed(Feed):
 
 
 def _after(time: datetime, before: Commit | None, *, told: bool) -> datetime:
-    """Return the time of a version, or right after that of the version told before, where the clock went back or stood still.
+    """Return the time of a version, or the next moment after that of the previous one, if the clock went back or stood still.
 
-    A version of which nothing is ``told`` needs none. Who goes by the times would else take an earlier version for the later one, or not know which of two is.
+    A version about which nothing is ``told`` needs none. Otherwise readers who go by times would take an earlier version for the later
+    one, or could not order the two.
     """
     if before is None or _DATED not in before.info:
         return time

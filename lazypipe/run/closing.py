@@ -1,4 +1,4 @@
-"""How far event time is in a run: the watermark up to which windows are closed, and what of it the next commit says.
+"""Event time in a run: the watermark up to which windows are closed, and what the next commit records of it.
 
 Unlike what rows came under, this is a matter of runs and of their clock (``incremental.progress``). Here it is told of rows: by their
 times, which were counted while they flowed by, or by a column that states it.
@@ -99,7 +99,7 @@ class Closing:
         if stated is None:
             assert up.source is not None
             return self._reached(up.name, up.source)
-        # what is said of all that there is does not hold of a part
+        # what is recorded about everything does not hold for a part
         part = up.source is not None and (self.work.left > 0 or self.run.window is not None)
         return {} if part else stated
 

@@ -1,4 +1,4 @@
-"""Corrupt files within a run: set aside when they are met, told in its result, and remembered where that is asked for.
+"""Corrupt files in a run: left out when they are found, reported in its result, and remembered where that is asked for.
 
 A query that meets a corrupt file has failed, and nothing of it is published. Its segment then runs again without that file,
 so that no row of it is in an output. What a segment does not decode cannot fail it; so a source that several segments read
@@ -54,7 +54,7 @@ def admitted(run: Run, source: BoundSource, listed: Snapshot) -> Snapshot:
 
 
 def read_by_row(run: Run, segment: Segment, error: BaseException) -> bool:
-    """After a segment has failed: have files of which only some rows cannot be read be read by row, where contracts set such rows aside.
+    """After a segment has failed: have files with some unreadable rows read row by row, where contracts quarantine such rows.
 
     Return whether there were any that were not known yet.
     """
@@ -74,7 +74,7 @@ def read_by_row(run: Run, segment: Segment, error: BaseException) -> bool:
 
 
 def leave_out_corrupt(run: Run, segment: Segment, error: BaseException) -> bool:
-    """After a segment has failed: set its corrupt files aside, where its sources allow it; return whether there were any.
+    """After a segment has failed: leave out its corrupt files, where its sources allow it; return whether there were any.
 
     Raises
     ------
@@ -120,13 +120,13 @@ def _key(source: BoundSource, file: FileInfo | CorruptFile) -> tuple[str, int | 
 
 
 def _read_as(source: BoundSource) -> str:
-    """Return what stands for how a source is read: read in another way, a file deserves another try."""
+    """Return a key for how a source is read: if that changes, a corrupt file is tried again."""
     types = {name: dtype_name(dtype) for name, dtype in source.schema.items()}
     return blake3(repr((source.reader.format, dict(source.reader.read), types, source.shape)).encode()).hexdigest()[:16]
 
 
 def _remembered(run: Run, source: BoundSource) -> dict[tuple[str, int | None, str | None], str]:
-    """Return the files that earlier runs have set aside, as they were then, with why."""
+    """Return the files that earlier runs have left out as corrupt, as they were then, with the reason."""
     if source.on_corrupt != "quarantine_file":
         return {}
     fs, path = uris.file_system(_folder(run, source), run.plan.state.storage_options)
@@ -149,7 +149,7 @@ def _remembered(run: Run, source: BoundSource) -> dict[tuple[str, int | None, st
 def _remember(
     run: Run, source: BoundSource, snapshot: Snapshot, known: Container[tuple[str, int | None, str | None]]
 ) -> None:
-    """Write down what this run has set aside, and no earlier one."""
+    """Write down the corrupt files that this run has left out, and no earlier one."""
     new = [c for c in snapshot.corrupt if _key(source, c) not in known]
     if source.on_corrupt != "quarantine_file" or not new:
         return

@@ -1,4 +1,4 @@
-"""What there is to do in one run: which outputs are needed, and the work of each."""
+"""What one run has to do: which outputs are needed, and the work for each."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class Deciding:
         """Return the version of a source or output that an output would read in this run instead of the last one; None if it reads that."""
         if self.run.full or self._is_over(segment):
             return None
-        with suppress(LazypipeError):  # told when its turn comes
+        with suppress(LazypipeError):  # reported when its turn comes
             if self._waits_for(segment):
                 return older_of(self.run.plan, segment, self._terms(), name)
             work = decide(self.run.plan, segment, self._terms())
@@ -79,7 +79,7 @@ class Deciding:
         for node in said.keys() & self.run.published.keys() - set(segment.nodes):
             dataset, read = self.run.published[node]
             made_of = said[node].get("version", 0)
-            # versions begin anew where somebody has removed the dataset
+            # versions start again if the dataset was removed
             if made_of > read.version and (latest := dataset.latest()) is not None and made_of <= latest.version:
                 raise self._overtaken(segment, "with newer rows than this one has read")
 
@@ -133,7 +133,7 @@ class Deciding:
         return work
 
     def _work_of(self, segment: Segment) -> Work | None:
-        """Return the work of a segment that may still run in this run; None if it cannot be told yet."""
+        """Return the work of a segment that may still run in this run; None if it is not known yet."""
         inner = segment.output is None
         if not inner and self._is_over(segment):
             return Work("none", "")
@@ -143,7 +143,7 @@ class Deciding:
             return self.shared(segment)
         try:
             return self.decide(segment)
-        except LazypipeError:  # told when its turn comes
+        except LazypipeError:  # reported when its turn comes
             return Work("none", "")
 
     def _is_over(self, segment: Segment) -> bool:

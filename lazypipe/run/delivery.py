@@ -1,4 +1,4 @@
-"""Deliveries within a run: which files of a source it reads, which it leaves for a later run, and what it then waits for.
+"""Deliveries in a run: which files of a source it reads, which it leaves for a later run, and what it waits for.
 
 A file that an output was made of is read again for as long as it is the same, whatever has become of its delivery: what was
 whole once is not doubted, so that no row of it is lost when an output is made anew.
@@ -50,7 +50,7 @@ def listing(plan: CompiledPipeline, source: BoundSource, now: datetime, *, patie
 
 
 def whole(now: datetime, outputs: Mapping[str, Output], source: BoundSource, found: Snapshot) -> Snapshot:
-    """Return what was listed of a source without the files that wait, as far as that can be told without hashing any."""
+    """Return what was listed of a source without the files that wait, as far as that is known without hashing any."""
     _, waiting = _told_apart(outputs, source, now, found, hashing=False)
     return _without(found, waiting)
 

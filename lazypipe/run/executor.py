@@ -1,4 +1,4 @@
-"""The executor: each segment is written to files that nobody sees, audited, and only then published.
+"""The executor: each segment is written to files that readers do not see, audited, and only then published.
 
     snapshot → (for each segment) write → audit → publish → record → ledger
 

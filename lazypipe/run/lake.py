@@ -1,4 +1,4 @@
-"""Delta tables of an output: that of its rows, and those of its quarantine and feeds, brought to where their commits are."""
+"""The Delta tables of an output, its quarantine and its feeds: brought up to date with their commits."""
 
 from __future__ import annotations
 

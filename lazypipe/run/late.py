@@ -1,4 +1,4 @@
-"""Late rows as they were put aside, with what makes them late: told from the rows themselves, whenever it is asked."""
+"""Late rows in quarantine: which rule and watermark made them late, read from the rows themselves."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["late_rows"]
 
 
 def late_rows(plan: CompiledPipeline, stage: str) -> pl.LazyFrame:
-    """Return the rows that came late to a stage's windows, with the window, how late they were, and the run that put them aside.
+    """Return the rows that came too late for a stage's windows, with the window, how late they were, and the run that quarantined them.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""The layout of an output's files: kept from the commit before, or chosen from the first rows of a run, or from all it has written."""
+"""The layout of an output's files: kept from the previous commit, or chosen from the first rows of a run, or from all rows."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ _STREAMS = frozenset(
         "label",
     }
 )
-"""Steps of a plan of which the first rows cost no more than those."""
+"""Steps of a plan whose first rows cost no more than the first rows of their input."""
 
 _LEAST = 1 << 16
 """Bytes of an output below which no layout is worth a choice."""
@@ -153,7 +153,7 @@ def _is_given(choice: Choice) -> bool:
 
 
 def _is_free(output: Output, *, ordered: bool) -> bool:
-    """Whether columns may be chosen whose values are folders: none are declared, and nobody counts on there being none."""
+    """Whether partition columns may be chosen: none are declared, and nothing relies on there being none."""
     others = output.partition_by or output.delta_log or output.changes or output.panes
     return output.mode == "replace" and not ordered and not others
 
@@ -260,7 +260,7 @@ def _first_rows(frame: pl.LazyFrame) -> pl.DataFrame | None:
         if not all(node.kind in _STREAMS for node in postorder(read_plan(frame), lambda node: node.inputs)):
             return None
         return frame.head(_AHEAD).collect(engine="streaming")
-    except Exception:  # whatever it is: the run meets it too, and tells where
+    except Exception:  # whatever it is: the run fails on it too, and reports where
         return None
 
 
@@ -309,7 +309,7 @@ def goes_on(
         forms=not output.delta_log,
     )
     if is_open or more.layout.writer == layout.writer:  # else nothing was better than the default
-        # what stands for columns that nobody had looked at gives way to what was found of them
+        # placeholders for columns that had not been looked at are replaced by what was found
         found = {n for n in left if n not in more.left}
         layout = replace(
             layout if more.layout.writer == layout.writer else replace(layout, codec="zstd", level=more.layout.level),
@@ -424,7 +424,7 @@ _PERSONAL = "its values are personal data, and logs and records keep the names o
 
 
 def without_folders(choice: Choice, why: str = _TOO_LONG) -> Choice:
-    """Return a choice without the folders that were advised: as some value is too long to name one, if nothing else is said."""
+    """Return a choice without the advised partition columns; by default because some value is too long for a folder name."""
     by = choice.layout.partition_by
     reasons = [r for r in choice.said["reasons"] if not r.startswith("a folder per ")]
     layout = replace(Layout.from_dict(choice.said["layout"]), partition_by=())

@@ -1,4 +1,4 @@
-"""Taking away what no reader can reach: old versions, and what runs that were killed have left."""
+"""Vacuum of a pipeline: old versions, and what killed runs left behind."""
 
 from __future__ import annotations
 

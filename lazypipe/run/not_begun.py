@@ -1,4 +1,4 @@
-"""Runs that did not begin, for their definition is wrong, a source is away, or what feeds them was not made: recorded all the same.
+"""Records of runs that could not begin: the definition is wrong, a source is missing, or an upstream pipeline failed.
 
 Who asks the ledger why an output is old finds the reason there, and not only that nothing happened.
 """
@@ -84,7 +84,7 @@ def record_not_begun(
     }
     try:
         ledger.append(body, time=ended)
-    except Exception as failure:  # whatever it was: what became of the run is told all the same
+    except Exception as failure:  # whatever it was: the result of the run is reported nevertheless
         error = failure if isinstance(failure, LazypipeError) else StorageError(first_line(failure))
         return f"that this run did not begin is not in the ledger: {redact(str(error))}"
     return None

@@ -1,4 +1,4 @@
-"""The panes of an output of windows: a dataset beside it that tells, version after version, what became of each window.
+"""The pane feed of an output of windows: a dataset beside it with what each version changed in each window.
 
 Made of the difference of two versions, as the change feed is, so that late rows, removed files, backfills and rollbacks are told alike.
 The sum of what is told is always what the output holds (docs/decisions/0025).
@@ -26,7 +26,7 @@ __all__ = ["PaneFeed", "feeds_of"]
 _, _VERSION, _TIME, _RUN = CHANGE_COLUMNS
 _OWN = pl.Schema({_VERSION: pl.Int64(), _TIME: pl.Datetime("us", "UTC"), _RUN: pl.String()})
 _ABOUT = "panes"
-"""Where in the ``info`` of a commit stands how panes are told."""
+"""The key in the ``info`` of a commit with how panes are written."""
 _BEFORE = "__lazypipe_before"
 
 
@@ -67,7 +67,7 @@ class PaneFeed(Feed):
         if feed.info.get(_ABOUT) != self._about()[_ABOUT]:
             raise self._stopped("they were told in another way, or by another key")
         was, now = self._changed(before, after)
-        # what is on time is told, though nothing of it changed
+        # a window that closes on time is written, although nothing in it changed
         again = self._on_time(before, after, pl.concat([was.select(self.key), now.select(self.key)], how="vertical"))
         was, now = (pl.concat([rows, again], how="diagonal_relaxed") if again.height else rows for rows in (was, now))
         if not was.height + now.height:
@@ -77,7 +77,7 @@ class PaneFeed(Feed):
     def _changed(self, before: Commit, after: Commit) -> tuple[pl.DataFrame, pl.DataFrame]:
         """Return the rows in which two versions differ: those of the earlier one, and those of the later one."""
         if dict(before.schema) != dict(after.schema):
-            # a difference tells of the columns that both have
+            # a difference has the columns that both versions have
             if any(before.schema.get(n) != after.schema[n] for n in (*self.key, *filter(None, [self.end]))):
                 raise self._stopped("the columns of its key, or the ends of windows, are others than they were")
             was, now = (self.output.scan(c).collect(engine="streaming") for c in (before, after))
@@ -138,7 +138,7 @@ class PaneFeed(Feed):
     def _difference(self, was: pl.LazyFrame, now: pl.LazyFrame, commit: Commit, feed: Commit | None) -> pl.LazyFrame:
         told_of, differ = self._told(commit)
         there = was.collect_schema()
-        # what was told of columns that the version does not have any more is taken back
+        # what was written about columns that the version no longer has is retracted
         lost = {} if feed is None else {n: feed.schema[n] for n in there if n not in commit.schema}
         schema, differ = {**told_of, **lost}, (*differ, *lost)
         now = now.with_columns(pl.lit(None, dtype=t).alias(n) for n, t in lost.items())

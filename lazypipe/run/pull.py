@@ -1,4 +1,4 @@
-"""Rows of what is no file (a log with offsets, a table with a cursor, pages of an API), kept as files that say how far they go.
+"""Rows pulled from logs, tables and APIs: stored as files, together with the position to continue from.
 
 Rows and position stand in one file, that appears all at once: neither can be there without the other. From there on they are files
 like any others (docs/decisions/0060-what-is-pulled-becomes-files.md).

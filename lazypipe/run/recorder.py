@@ -1,4 +1,4 @@
-"""What of a run goes into the ledger: collected beside the run, in threads of its own, and written at its end.
+"""Collects what a run writes to the ledger, in threads of its own, and writes it at the end.
 
 While segments run, they look up the end of the ledger, hash the files that are read, and write what records name
 if it is not there. What is left for the end is one file.
@@ -45,7 +45,7 @@ _REPORT = "report it as a bug of lazypipe"
 
 @dataclass(frozen=True)
 class Aside:
-    """A commit of rows that were put aside: by which node's gate, where, and whether rows from before are still in it.
+    """A commit of quarantined rows: by which node's gate, where, and whether earlier rows are still in it.
 
     ``of`` is the version that it brings back, 0 if nothing was put aside then; None if it is of the run's own rows.
     """
@@ -59,7 +59,7 @@ class Aside:
 
     @classmethod
     def back(cls, node: str, uri: str, commit: Commit) -> Aside:
-        """Return what was put aside at a version that has come back."""
+        """Return what was in quarantine at a version that was restored."""
         return cls(node, uri, commit, commit.files, "rollback", commit.brings_back)
 
     def to_dict(self) -> dict[str, Any]:
@@ -139,7 +139,7 @@ class Recorder:
         self._thread = ThreadPoolExecutor(2, thread_name_prefix="lazypipe-ledger")
         self._prepared: Future[tuple[Tip, dict[str, Any]]] = self._thread.submit(self._prepare)
 
-    # what the run tells
+    # what the run reports
 
     @cached_property
     def _ledger(self) -> Ledger:
@@ -147,7 +147,7 @@ class Recorder:
 
     @property
     def who(self) -> str | None:
-        """Who runs it: as told, as the definition or the environment says, or the user of the machine."""
+        """Who runs it: the caller's value, else that of the definition or the environment, else the user of the machine."""
         return self.actor or self.plan.audit.actor or os.environ.get(ACTOR) or user()
 
     @property
@@ -208,11 +208,11 @@ class Recorder:
         try:
             return hash_files([file], options, self._cache, fixed=fixed, groups=groups)
         except LazypipeError:
-            return {}  # a file that cannot be read is told by the query that reads it
+            return {}  # a file that cannot be read is reported by the query that reads it
 
     @property
     def follow(self) -> Callable[[str], object] | None:
-        """Is to be told the paths of files that are going to be written, so that they are hashed meanwhile."""
+        """Takes the paths of files that are going to be written, so that they are hashed meanwhile."""
         return self._following.follow if self.is_on else None
 
     def hashed(self, uri: str, files: Sequence[DataFile], options: Mapping[str, Any]) -> tuple[DataFile, ...]:
@@ -236,7 +236,7 @@ class Recorder:
         found: list[Callable[[], str]] = []
         for name, file in zip(names or [f.path for f in files], files, strict=True):
             path = uris.join(uri, name)
-            if file.blake3 is not None:  # whoever wrote it had all of its bytes at hand
+            if file.blake3 is not None:  # its writer had all of its bytes at hand
                 found.append(partial(str, file.blake3))
                 continue
             hashing = partial(self._hash_written, path, file.bytes, options)
@@ -408,7 +408,7 @@ class Recorder:
     def _input(self, name: str, snapshot: Snapshot, hashes: Mapping[str, str]) -> dict[str, Any]:
         source = self.plan.nodes[name].source
         assert source is not None
-        # what was written anew while the run read it is not what was hashed
+        # a file that was rewritten while the run read it is not what was hashed
         fixed = snapshot.table is not None
         known = {f.uri: hashes[f.uri] for f in snapshot.files if f.uri in hashes and (fixed or unchanged(f))}
         return bodies.input_of(source, snapshot, known, self.reads.get(name, ()))
@@ -426,7 +426,7 @@ class Recorder:
         }
 
     def put_aside(self, segment: str, aside: Aside) -> None:
-        """Note a commit of rows that a segment has put aside."""
+        """Note a commit of rows that a segment has quarantined."""
         self.asides.setdefault(segment, []).append(aside)
 
     def fed(self, segment: str, feed: Fed) -> None:

@@ -1,4 +1,4 @@
-"""Replay: rows in an output's quarantine meet its gate once more, and those that pass now move into the output, once.
+"""Replay: quarantined rows of an output go through its gate again, and those that pass now move into the output, once.
 
 Two datasets cannot be committed in one step. What remains in quarantine is therefore written first; then the healed rows
 are committed to the output, in whose commit the files that remain are named; and only then the quarantine is committed.

@@ -1,4 +1,4 @@
-"""What a run did: per segment its status, gates, files and time."""
+"""The result of a run: for each segment its status, gates, files and time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Failures that may be gone the next time, and how long to wait until then."""
+"""Which failures may pass by themselves, and how long to wait before the next attempt."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is done to datasets outside of runs, recorded as runs are, in the ledger of whoever wrote the rows: files written anew, versions that come back."""
+"""Changes to datasets outside of runs (rewritten files, rollbacks), recorded in the ledger of the pipeline that wrote the rows."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def recorded(
     ledger: Ledger | str | None,
     actor: str | None,
 ) -> Rewrite:
-    """Append a record of what was written anew, and return it with the record's number, or why there is none.
+    """Append a record of what was rewritten, and return it with the record's number, or why there is none.
 
     The record names the definition that made the rows: they are the same.
 
@@ -133,7 +133,7 @@ def _append(
         }
         return book.append(body, time=ended).number, None
     except StorageError as error:
-        # the dataset has its new version, and that is right: what is missing is told
+        # the dataset has its new version, which is right: the missing record is reported
         return None, first_line(error)
 
 

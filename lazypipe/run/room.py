@@ -1,4 +1,4 @@
-"""How much memory there is for rows, as Polars counts it: what takes more is sorted, for a sort spills to disk and a hash table does not."""
+"""How much memory Polars may use for rows: larger inputs are sorted, because a sort spills to disk and a hash table does not."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A stream: one run after another, each over what came since, for as long as it is wanted.
+"""A stream: one run after another, each over what has arrived since, until it is stopped.
 
 Each micro-batch is a run like any other: the same plan, gates, commit, record. What was taken in stands in the outputs' own commits,
 so that a stream may be killed at any moment, and started again, or followed by a batch run. Where nothing came, nothing is

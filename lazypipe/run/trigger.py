@@ -1,4 +1,4 @@
-"""When a stream runs: a value that is asked, and holds no clock."""
+"""When a stream starts a batch: a value that is given the time, and holds no clock."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run mends of an output's files, and those of its feeds, once it has published: small files, dead rows, a lost order, old versions."""
+"""Maintenance of an output's files and feeds after a run has published: small files, dead rows, sort order, old versions."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def upkeep(output: Output, *, run: str, now: datetime) -> tuple[str, ...]:
     for feed in feeds:
         done += _compacted(output, feed, feed.latest(), run, now)
     if (keep := output.maintain.get("keep")) is not None:
-        # a feed goes on from the version that it tells of
+        # a feed continues from its last version
         done += _vacuumed(dataset, max([keep, *(needed(dataset, feed) for feed in feeds)]))
         for feed in feeds:
             done += _vacuumed(feed, keep)
@@ -46,7 +46,7 @@ def upkeep(output: Output, *, run: str, now: datetime) -> tuple[str, ...]:
 
 
 def _compacted(output: Output, dataset: Dataset, commit: Commit | None, run: str, now: datetime) -> list[str]:
-    """Write small files, and those with dead rows, anew, if they are due: of the output, or of a feed of it."""
+    """Rewrite small files and files with deleted rows, if they are due: of the output, or of a feed of it."""
     from lazypipe.storage.optimizer.maintenance import compact
 
     if commit is None or not _is_due(output, commit):

@@ -1,1 +1,1 @@
-"""What the user wrote: the model, its loader with source positions, its JSON Schema, its Python builder."""
+"""The definition as the user wrote it: the model, its loader with source positions, its JSON Schema."""

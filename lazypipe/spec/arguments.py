@@ -35,7 +35,7 @@ class Kind:
 
     @property
     def is_mapping(self) -> bool:
-        """Whether values are mappings: then a shorthand must be told apart from the long form."""
+        """Whether values are mappings: then a shorthand must be distinguished from the long form."""
         return "object" in self.schema.get("type", ())
 
 

@@ -1,4 +1,4 @@
-"""What other tools call operations, rules, keys, arguments and values."""
+"""Names of operations, rules, keys, arguments and values in other tools, for hints in errors."""
 
 from __future__ import annotations
 

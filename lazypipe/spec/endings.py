@@ -1,4 +1,4 @@
-"""The endings of file names, and the formats that they stand for: of sources, and of what is exported."""
+"""File name endings, and the formats that they mean, of sources and of exports."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ENDINGS: Mapping[str, tuple[str, ...]] = {
 
 
 def format_of(name: str) -> str | None:
-    """Return the format that a file name stands for, None if it does not tell.
+    """Return the format that a file name means; None if its ending is unknown.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Whether a document fits the JSON Schema, asked quickly: most do, and then nobody needs to know why not.
+"""A fast check of whether a document fits the JSON Schema; what is wrong is found out only if it does not.
 
 It knows the keywords that the published schema uses, and answers as ``jsonschema`` does, which is told to say what is wrong and
 costs more to import than all of this. What it does not know for sure it calls not fitting, so that ``jsonschema`` decides.
@@ -23,7 +23,7 @@ class _Unsure(Exception):
 
 
 def fits(document: object, schema: Mapping[str, Any]) -> bool:
-    """Whether a document fits a schema; False also where that cannot be told for sure.
+    """Whether a document fits a schema; False also where that is not certain.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Frames that callers give: lazy or not, and nothing else."""
+"""Frames that callers give, checked to be DataFrames or LazyFrames, and their names."""
 
 from __future__ import annotations
 

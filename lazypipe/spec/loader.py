@@ -82,7 +82,7 @@ def _another(file: FilePath) -> str:
 
 
 def sketch(path: str | FilePath) -> Pipeline | None:
-    """Return what can be told of a definition with mistakes of form: what it is called, reads and writes, and where its runs are recorded.
+    """Return what is known about a definition with syntax mistakes: its name, what it reads and writes, and where its runs are recorded.
 
     None if it is not even YAML or JSON, or has no name.
     """

@@ -34,7 +34,7 @@ __all__ = [
 ]
 
 Path = tuple[str | int, ...]
-"""Where something stands in a definition: ("stages", "flown", "do", 0, "filter")."""
+"""The position of something in a definition: ("stages", "flown", "do", 0, "filter")."""
 
 
 class FrozenMap(Mapping[str, Any]):
@@ -108,7 +108,7 @@ def thaw(value: Any) -> Any:
 
 @dataclass(frozen=True)
 class Origin:
-    """The document that a definition was read from, where each of its parts stands in it, and the BLAKE3 hash of its text.
+    """The document that a definition was read from, the position of each of its parts, and the BLAKE3 hash of its text.
 
     ``files`` are other ones in which the texts of some parts stand.
     """
@@ -335,7 +335,7 @@ class Output:
             object.__setattr__(self, "delta_log", True)
 
     def says(self, key: str) -> bool:
-        """Whether an option is another than the one that holds if nothing is said."""
+        """Whether an option differs from its default."""
         given, default = getattr(self, key), next(f.default for f in fields(self) if f.name == key)
         return type(given) is not type(default) or given != default  # an expression must not be asked
 

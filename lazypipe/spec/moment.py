@@ -1,4 +1,4 @@
-"""Moments and ages as callers give them: datetimes, dates, durations, or text."""
+"""Times and ages as callers give them: datetimes, dates, durations, or text."""
 
 from __future__ import annotations
 

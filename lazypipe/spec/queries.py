@@ -1,4 +1,4 @@
-"""SQL that stands in files of its own: read with the definition, of which it is a part, whatever becomes of the files later."""
+"""SQL in files of its own: read together with the definition and part of it, even if the files change later."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def with_queries(pipeline: Pipeline, faults: list[Fault]) -> Pipeline:
 
 
 def read_query(step: Step, base: str) -> tuple[Step, str | None]:
-    """Return a step with the query that stands in its file, and the file; itself where it names none. Raises Fault if it cannot be read."""
+    """Return a step with the query read from its file, and the file; the step itself if it names no file. Raises Fault if the file cannot be read."""
     written = step.arguments
     if step.name != "sql" or not isinstance(written, Mapping) or "file" not in written:
         return step, None

@@ -1,4 +1,4 @@
-"""What an operation or a rule sees while it is lowered: schemas, other inputs, parameters, and where mistakes go."""
+"""What an operation or a rule can see while its plan is built: schemas, other inputs, parameters, and where mistakes go."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def _uncounted(frame: pl.LazyFrame, _: Mapping[str, pl.Expr]) -> pl.LazyFrame:
 
 @dataclass(frozen=True)
 class Table:
-    """A lazy frame with its schema, so that nobody has to resolve the plan again to know it.
+    """A lazy frame with its schema, so that the plan need not be resolved again to know it.
 
     ``extra`` are columns of the frame that no schema lists: what is said of each row on the way, and goes where the row goes.
     ``large`` says that its rows may take more memory than there is for them.

@@ -1,4 +1,4 @@
-"""Lengths of time as a definition writes them: ``90s``, ``15m``, ``2h``, ``3d``, ``1w``, ``1mo``, ``1q``, ``1y``."""
+"""Durations as a definition writes them: ``90s``, ``15m``, ``2h``, ``3d``, ``1w``, ``1mo``, ``1q``, ``1y``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Functions and names put into a plan by a run, so that whoever reads the plan knows them for what they are.
+"""Functions and names that a run puts into a plan, marked so that readers of the plan recognise them.
 
 Polars shows no Python function in a plan, so a name stands right below it: an ``unnest`` of no columns at all, whose
 separator is free text that plans show. It streams, costs nothing, and lets filters, projections and limits through

@@ -1,4 +1,4 @@
-"""The engine's messages in the words of a definition: what is wrong, what to write instead, and which argument is at fault."""
+"""Polars' error messages in terms of the definition: what is wrong, what to write instead, and which argument is at fault."""
 
 from __future__ import annotations
 

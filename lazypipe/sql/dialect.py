@@ -1,4 +1,4 @@
-"""SQL in other words, where Polars takes it for something else than SQL says, in silence.
+"""Rewrites SQL that Polars would silently take to mean something other than standard SQL.
 
 * ``x IS TRUE`` of null is null to Polars, and neither ``IS UNKNOWN`` nor its opposite is known.
 * ``a IS DISTINCT FROM b AND c`` compares ``a`` with ``b AND c``.

@@ -1,4 +1,4 @@
-"""Expressions over columns: their types, the columns they read, and whether they can be computed, told by frames without rows."""
+"""Expressions over columns: their types, the columns they read, and whether they can be computed, tested on empty frames."""
 
 from __future__ import annotations
 
@@ -203,7 +203,7 @@ def _selector(leaf: pl.Expr) -> Any:
 
 
 def _named(selector: Any) -> Sequence[str] | None:
-    """Return the names that a choice of columns lists; None if it tells them by something else."""
+    """Return the names that a column selection lists; None if it selects them in another way."""
     how = selector["Selector"]
     return how["ByName"]["names"] if isinstance(how, dict) and "ByName" in how else None
 
@@ -215,7 +215,7 @@ def substituted(expr: pl.Expr, column: str, replacement: pl.Expr) -> pl.Expr:
 
 
 def _rewritten(expr: pl.Expr, change: Callable[[Any], Any]) -> pl.Expr:
-    """Replace the parts of which ``change`` gives something; through Polars' JSON form, which lives only here."""
+    """Replace the parts for which ``change`` returns something; goes through Polars' JSON form, which only this module uses."""
 
     def walk(node: Any) -> Any:
         if (new := change(node)) is not None:

@@ -1,4 +1,4 @@
-"""The tokens of a text as lazypipe takes them: parameters are literals, and nothing reads a clock or a file."""
+"""The tokens of a SQL text, prepared: parameters become literals, and nothing reads a clock or a file."""
 
 from __future__ import annotations
 

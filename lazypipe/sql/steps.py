@@ -1,4 +1,4 @@
-"""SQL text in steps: what is asked of each row, which figures are kept of groups of rows, and what is made of these.
+"""A SQL aggregation in steps: what is computed for each row, which partial aggregates are kept, and how the result follows from them.
 
 All of it is a guess from the text, for plans to judge: nothing here knows what a word means to Polars.
 """
@@ -13,7 +13,7 @@ from lazypipe.sql.text import SqlError, quoted, words
 __all__ = ["Call", "Steps", "calls", "steps"]
 
 _ADD_UP = ("sum", "count", "min", "max", "avg")
-"""Functions of which those of parts make those of the whole; ``avg`` by its sum and its count."""
+"""Aggregates that can be computed from those of parts; ``avg`` from sum and count."""
 
 _ENDS = frozenset({"except", "fetch", "intersect", "limit", "offset", "order", "qualify", "union", "window"})
 """Words behind a query's groups by which it is another kind of query."""
@@ -28,7 +28,7 @@ class Call:
 
 
 class _AnotherKind(Exception):
-    """Text that cannot be told in steps."""
+    """SQL that cannot be computed in steps."""
 
 
 def calls(text: str, name: str) -> tuple[str, dict[str, Call]] | None:

@@ -1,4 +1,4 @@
-"""SQL as text: its tokens, and what can be told from them; no column is known here.
+"""SQL as text: its tokens, and what they show without knowing any column.
 
 Strings, quoted names and comments are told apart from code, so that nothing in them is ever taken for it.
 """
@@ -71,7 +71,7 @@ def tokenize(sql: str) -> Iterator[Token]:
         elif kind == "other" and text in "'\"":
             raise SqlError(f"unclosed {text} in SQL", "close the quote")
         elif kind == "foreign":
-            # quotes that end elsewhere than ours: what stands in them could be taken for code, or code for text
+            # quotes that end elsewhere than ours: text could be taken for code, or code for text
             fix = "write text as 'text' and names as \"name\""
             if text == "$":
                 fix = "write a parameter as :name, text as 'text'"

@@ -1,4 +1,4 @@
-"""Servers that are asked over one connection, one request after the other: SFTP and FTP.
+"""Servers that are asked over one connection, one request at a time: SFTP and FTP.
 
 Polars and pyarrow write from threads of their own, several files at once. On such a connection one file's answers would be taken for another's. So whoever
 reads has a connection of its own, and what is written stands on this machine until it is whole, and is then sent in one go.

@@ -1,4 +1,4 @@
-"""What stands in files: BLAKE3 hashes of their content, streamed, and remembered as long as a file's size and stamp stay."""
+"""The content of files: BLAKE3 hashes, streamed, and cached as long as a file's size and stamp stay the same."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Corrupt files: found before they are read where that is cheap, and one by one after a query has failed.
+"""Corrupt files: found before they are read where that is cheap, otherwise one by one after a query has failed.
 
 Corrupt is what cannot be decoded, whoever reads it: no bytes, a missing footer, a broken gzip stream, a row with too many
 fields, a line that is no JSON, a text that is not a number. A file that cannot be fetched is not corrupt, nor is a whole file

@@ -1,4 +1,4 @@
-"""Files that are something else than their name says: a page that asks to log in, what a store says of an error, a whole JSON document."""
+"""Files that are not what their name says: a login page, an error message of a store, a whole JSON document."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _DOCUMENTS = tuple(
         (r"PK\x03\x04", _ALL, "a zip archive, as which Excel keeps its workbooks", AGAIN),
         (r"PAR1[^ -~\t]", _ALL - {"parquet"}, "a Parquet file", AGAIN),
         (r"ARROW1\0", _ALL - {"ipc"}, "an Arrow IPC file", AGAIN),
-        # the mark of which byte comes first is no UTF-8
+        # a UTF-16 byte order mark is not UTF-8
         (r"\ufffd\ufffd(?=.?\0)|([^\0]\0){2}|(\0[^\0]){2}", _TEXT, "UTF-16 text", _UTF_8),
         (r"(?!PAR1|ARROW1)[\t\r\n -~]{12}", _TYPED, "text", AGAIN),
     )

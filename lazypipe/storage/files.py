@@ -1,4 +1,4 @@
-"""Lists of files: globs expanded by us, each file with size and stamp. The list is what a run reads, and its record."""
+"""Listings of files: globs expanded by us, each file with size and stamp. The listing is what a run reads and records."""
 
 from __future__ import annotations
 

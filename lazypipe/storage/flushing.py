@@ -1,4 +1,4 @@
-"""Files that are being written, brought to the disk meanwhile: what a commit names must still be there after the power was cut.
+"""Flushes files to disk while they are being written: what a commit names must survive a power cut.
 
 A commit that waited for the disk only at its end would wait for all of the data, with the cores idle. So a thread has the
 disk take what has grown while the query goes on, and at the end little is left.
@@ -68,7 +68,7 @@ class Flushing:
     def look(self) -> None:
         """Have the disk take what has grown."""
         for path in self._paths[:]:
-            # not there yet, or no more; what the disk refuses is told at the end, which asks it again
+            # not there yet, or gone; what the disk refuses is reported at the end, which tries again
             with suppress(OSError, StorageError):
                 size = os.stat(path).st_size
                 if size - self._taken.get(path, 0) >= _GROWN:
@@ -77,7 +77,7 @@ class Flushing:
 
 
 def write_through(path: str, data: bytes, *, flushed: bool = True) -> None:
-    """Write a file of which all is at hand; unless it need not be ``flushed``, it is on the disk afterwards.
+    """Write a file whose whole content is given; if ``flushed``, it is on the disk afterwards.
 
     Raises
     ------
@@ -151,7 +151,7 @@ if hasattr(os, "register_at_fork"):
 def _begin(path: str, taken: int) -> None:
     """Ask for a file to be written without waiting, where the system knows how: many then cost little more than one.
 
-    Not for what the disk has ``taken``: the system would forget it, and whoever reads the rows next would wait for the disk.
+    Not for what the disk has ``taken``: the system would drop it from its cache, and the next reader would wait for the disk.
     """
     if hasattr(os, "posix_fadvise"):
         with suppress(OSError):  # it is only advice

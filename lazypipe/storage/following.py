@@ -1,4 +1,4 @@
-"""BLAKE3 hashes of files that are being written, or read: what is there is hashed while the rest is still to come.
+"""BLAKE3 hashes of files while they are being written or read.
 
 A thread of low priority looks after the files every now and then and hashes what is new in them, so that it takes the time that a core
 would idle. Whoever asks for a hash takes over from it, and does what is left.
@@ -18,13 +18,13 @@ from lazypipe.storage.parquet.row_groups import BorderHash
 __all__ = ["Following"]
 
 _PIECE = 1 << 18
-"""Bytes that are hashed at a time: they stay in a core's cache, and whoever waits for a piece does not wait long."""
+"""Bytes that are hashed at a time: they stay in a core's cache, and nothing waits long for a piece."""
 _PAUSE = 0.05
 """Seconds between two looks; nothing at all is done for files that are written in less."""
 _MOST = 32
 """Files that are followed at a time: looking after very many small ones would cost more than it brings."""
 _NICE = 5
-"""Not less priority than that: on a busy machine it would be held up within a piece, and with it whoever asks for the hash."""
+"""Not less priority than that: on a busy machine it would be held up within a piece, and everything that waits for the hash with it."""
 
 
 class Following:
@@ -132,13 +132,16 @@ class _Trail:
 
     def step(self) -> bool:
         """Hash the next piece if it is there as a whole; return whether it was."""
-        with self._lock, suppress(OSError):  # not there yet; or not to be read, which is told to who asks for the hash
+        with (
+            self._lock,
+            suppress(OSError),
+        ):  # not there yet; or unreadable, which is reported when the hash is asked for
             return not self._is_over and self._hash(_PIECE)
         return False
 
     def finish(self, size: int) -> str | None:
         """Hash what is left, and return the hash of all; None if the file was not just appended to, up to this size."""
-        self._is_over = True  # so that nobody else goes on
+        self._is_over = True  # so that no other thread continues
         with self._lock:
             try:
                 while self._hash(1):

@@ -1,4 +1,4 @@
-"""The formats of files: what readers and writers need to know of each."""
+"""The formats of files, and what readers and writers need to know about each."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Hive folders: partition values written as names of folders, ``day=2013-01-01/origin=JFK/``, and read back from them."""
+"""Hive folders: partition values in folder names, ``day=2013-01-01/origin=JFK/``, written and read back."""
 
 from __future__ import annotations
 

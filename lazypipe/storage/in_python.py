@@ -1,4 +1,4 @@
-"""Rows as values of Python, whose calendar ends with the year 9999: the day after the last one is the end of a window all the same."""
+"""Rows as Python values. Python's calendar ends with the year 9999, but the end of a window may be a day later."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The names of local files that a pattern matches, or that stand below a folder; no file is looked at for them."""
+"""Local files that match a pattern or are below a folder: their names only, without opening or stating them."""
 
 from __future__ import annotations
 

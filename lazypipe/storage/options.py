@@ -1,4 +1,4 @@
-"""Options of storages: Polars and fsspec read the same places, and call the same settings by other names.
+"""Storage options: Polars and fsspec read the same places, but name the settings differently.
 
 Definitions may use either's names, or both; each gets its own, and none of the other's. Settings of which only one knows go to that one.
 """

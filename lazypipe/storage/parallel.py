@@ -1,4 +1,4 @@
-"""Asking something of many files, or doing something to them, at once: most of the time is spent waiting for a store."""
+"""Doing something with many files at once, as most of the time is spent waiting for a store."""
 
 from __future__ import annotations
 

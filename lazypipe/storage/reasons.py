@@ -1,4 +1,4 @@
-"""Why a file could not be read: what Polars' readers say, in the words of somebody who looks at the file."""
+"""Why a file could not be read: the messages of Polars' readers in terms of the file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Scans: files of one format as a LazyFrame of a known schema, through Polars or, elsewhere, through fsspec."""
+"""Scans: files of one format as a LazyFrame with a known schema, through Polars or fsspec."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The shape that a source's files should have, and how each file that has another is read as if it had it.
+"""The schema that a source's files should have, and how files that differ are read as if they had it.
 
 Files are compared with the shape by their footers or headers. Those that are read in the same way are one group, which is
 one scan; with files that are all as they should be, that is the scan that it would be anyway.

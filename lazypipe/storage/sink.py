@@ -1,4 +1,4 @@
-"""Sinks: rows of a LazyFrame to files that no reader sees yet. Making them visible is somebody else's step.
+"""Sinks: write the rows of a LazyFrame to files that readers do not see yet. Publishing them is a later step.
 
 Every sink is one query, a streaming one unless rows are few for sure. Data files of a dataset carry the run's name, so that no two runs ever write the same
 file; an export is written beside its target and swapped in at the end.

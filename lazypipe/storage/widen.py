@@ -1,4 +1,4 @@
-"""Wider types: the one type that holds all values of two others unchanged, if there is one."""
+"""Wider types: the one type that holds all values of two others without change, if there is one."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def _number(one: pl.DataType, other: pl.DataType) -> pl.DataType | None:
 
 
 def _bits(dtype: pl.DataType) -> int:
-    """Return how many bits the value of a whole number has, its sign aside."""
+    """Return how many bits the value of a whole number has, without its sign."""
     if dtype in _SIGNED:
         return int(8 * 2 ** _SIGNED.index(dtype)) - 1
     return int(8 * 2 ** _UNSIGNED.index(dtype))

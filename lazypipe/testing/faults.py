@@ -1,4 +1,4 @@
-"""A file system that fails when it is told to: for tests of what remains after a full disk or a lost connection."""
+"""A file system that fails on demand: for tests of what remains after a full disk or a lost connection."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Data with known faults: the same rows on every machine, and exactly as many violations of each rule as were asked for.
+"""Data with known faults: the same rows on every machine, with exactly the requested number of violations of each rule.
 
 ``make_orders`` makes orders for the eight rules of ``order_rules``; ``violate`` puts faults into a frame of one's own;
 ``write_deliveries`` writes a frame as the files that would be delivered.
@@ -85,7 +85,7 @@ def make_orders(
     since: datetime = SINCE,
     overlap: bool = False,
 ) -> pl.DataFrame:
-    """Create orders of which exactly ``bad[id]`` rows violate the rule ``id`` of ``order_rules``, and none violates any other.
+    """Create orders: exactly ``bad[id]`` rows violate the rule ``id`` of ``order_rules``, and none violates any other.
 
     The columns are ``order_id`` (Int64, starting at ``start``), ``email``, ``country``, ``amount`` (Float64, two decimals), ``quantity`` (Int32),
     ``status``, ``event_time`` (about one order per second, starting at ``since``) and ``updated_at`` (within a day after it). Only a bad ``email``

@@ -1,4 +1,4 @@
-"""Event time: how a column tells it, and windows as frozen values that assign times to them by expressions. Reads nothing."""
+"""Event time: windows as frozen values that assign times to them by expressions. Reads no data."""
 
 from __future__ import annotations
 

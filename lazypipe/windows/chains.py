@@ -1,4 +1,4 @@
-"""Sessions of parts of the rows, as those that they make together: which of these change if parts come or go, or event time goes on.
+"""Sessions put together from partial sessions: which of them change when parts are added or removed, or event time advances.
 
 What touches, of all parts that there are and were, is a chain. Each session lies in one of them, as it is and as it was. A chain in which
 nothing came or went is one session, and the same as before.

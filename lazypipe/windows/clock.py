@@ -1,4 +1,4 @@
-"""How a column tells time: its type, its unit, and the zone in which days begin."""
+"""The type, unit and time zone of a time column."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ class Clock:
 
     @property
     def tick(self) -> int:
-        """Nanoseconds between two times that can be told apart."""
+        """Nanoseconds between two neighbouring times of the column's unit."""
         return DAY if self.unit is None else _UNITS.get(self.unit, 1_000)
 
     @property

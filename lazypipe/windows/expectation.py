@@ -1,4 +1,4 @@
-"""When a window is whole: what must be there of it, and what becomes of it where something is missing."""
+"""When a window is complete: what must have arrived, and what happens if something is missing."""
 
 from __future__ import annotations
 

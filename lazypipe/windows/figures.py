@@ -1,4 +1,4 @@
-"""What is made of figures that do not say of which windows they are: the figures that a run has, and the windows that a change in them touches."""
+"""Partial aggregates without their windows: which windows a change in them affects."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ class Figures(Protocol):
 
     @property
     def stayed(self) -> pl.LazyFrame:
-        """Those of parts that stay."""
+        """Those of parts that stay in the output."""
 
     @property
     def left(self) -> pl.LazyFrame:
-        """Those of parts that went."""
+        """Those of parts that were removed."""
 
     def of(self, places: pl.DataFrame) -> pl.LazyFrame:
         """Return the current figures that have given values in their lookup columns; all figures if there are no such columns."""
 
 
 class Spread(Protocol):
-    """How to find the groups that figures belong to where no column says it: a figure counts in several groups, or depends on others."""
+    """How to find the groups that partial aggregates belong to if no column says it: one counts in several groups, or depends on others."""
 
     @property
     def places(self) -> tuple[str, ...]:
-        """The columns of figures that tell their groups, besides those that groups have too."""
+        """The columns of partial aggregates that identify their groups, besides those that groups have too."""
 
     def touched(
         self,
@@ -43,11 +43,11 @@ class Spread(Protocol):
         looked_up: Sequence[pl.LazyFrame],
         held: tuple[pl.Expr, pl.Expr] | None,
     ) -> tuple[pl.DataFrame, pl.DataFrame]:
-        """Return the groups of which figures came or left, or that are ``looked_up`` besides, and how ``rows`` finds them.
+        """Return the groups whose partial aggregates were added or removed, or that are ``looked_up`` besides, and how ``rows`` finds them.
 
-        ``by`` are the columns that tell them apart. By ``held`` groups were there, and are, where others were not, or are not: these are
-        left out, and those of which just one of the two holds are touched.
+        ``by`` are the columns that identify groups. ``held`` has two conditions: which groups were in the output before, and which are now.
+        Groups for which neither is true are left out; those for which exactly one is true have changed.
         """
 
     def rows(self, figures: Figures, touched: pl.DataFrame) -> pl.LazyFrame:
-        """Return the rows of touched groups, perhaps with some that ``held`` rules out."""
+        """Return the partial aggregates of changed groups, perhaps with some that ``held`` excludes."""

@@ -1,4 +1,4 @@
-"""Intervals around times: which times of another side lie in them, found by equal numbers of stretches of time."""
+"""Joins by time intervals, as equality joins on numbered stretches of time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Lines on which windows are counted in whole numbers: ticks, days of a wall clock, months."""
+"""Time as whole numbers in which windows are counted: ticks, days of a wall clock, months."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Panes: what is told of a window, one after the other, and whether that was before, when or after the watermark passed its end."""
+"""Panes: the successive results of a window, and whether each came before, when or after the watermark passed its end."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ WEIGHT = "_weight"
 
 @dataclass(frozen=True)
 class Panes:
-    """How an output tells what becomes of its windows.
+    """How an output writes the panes of its windows.
 
     ``accumulate`` tells the new total, ``discard`` what is to be added to what was told before, ``retract`` the old row with −1 and
     the new one with +1 in the column ``weight``. ``index`` and ``timing``, if they are asked for, are the columns with the number of the
@@ -46,7 +46,7 @@ class Panes:
 
 
 def timing(end: str, schema: pl.Schema, complete: int | None, before: int | None) -> pl.Expr:
-    """Return when a version told of windows: ``early``, ``on_time`` or ``late``; null where nothing says how far event time is.
+    """Return when a version wrote windows: ``early``, ``on_time`` or ``late``; null where the progress of event time is unknown.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""How far a row of the other side of a join reaches: which rows here may be put beside others, if rows there come or go."""
+"""How far a changed row of the other side of a join reaches: which rows on this side may match it."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class Reach:
 
     @staticmethod
     def takes(dtype: pl.DataType) -> bool:
-        """Whether distances between places of a type can be told."""
+        """Whether distances between values of a type can be computed."""
         return isinstance(dtype, pl.Date | pl.Datetime) or dtype.is_integer() or dtype in (pl.Float32, pl.Float64)
 
     def extents(self, rows: pl.LazyFrame, apart: str) -> dict[int, Extent]:

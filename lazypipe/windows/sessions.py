@@ -1,4 +1,4 @@
-"""Sessions: rows that follow each other with no long gap."""
+"""Sessions: rows that follow each other without a long gap."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from lazypipe.windows.clock import Clock
 __all__ = ["PIECE", "SESSION", "Sessions"]
 
 SESSION = "__lazypipe_session"
-"""The column that tells sessions apart."""
+"""The column with the number of each session."""
 PIECE = "__lazypipe_piece"
-"""The column that tells the pieces of a session apart."""
+"""The column with the number of each piece of a session."""
 _BEFORE, _FIRST = "__lazypipe_before", "__lazypipe_first"
 
 

@@ -1,4 +1,4 @@
-"""Rows and figures in windows of one kind or several: which slice they lie in, and which windows share it."""
+"""Slices: the pieces of time that windows are made of, which rows and partial aggregates are assigned to."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class Slices:
         return frame.with_columns(p.slice(at).alias(n) for p, n in zip(self.parts, self.columns, strict=True))
 
     def spread(self, frame: pl.LazyFrame) -> pl.LazyFrame:
-        """Return rows that say their slices once for each window, with where it begins, and of which kind it is if there are several."""
+        """Return rows that have their slices, repeated for each window with its start, and its kind if there are several."""
         slices = [pl.col(name) for name in self.columns]
         if len(self.parts) > 1:
             return _repeated(frame, len(self.parts)).with_columns(_by_number(slices).alias(BEGIN))
@@ -155,7 +155,7 @@ class Shared:
         if held is not None:
             was, now = held
             found = [of.filter(was | now) for of in found]
-            # asked first of all times that there are, without what else tells groups apart
+            # computed first for all distinct times, without the other grouping columns
             deciding = [n for n in here if n in {*was.meta.root_names(), *now.meta.root_names()}]
             due = self.slices.windows(pl.concat([figures.came, figures.stayed]), deciding).filter(was != now)
             ends = due.collect(engine="streaming")

@@ -1,4 +1,4 @@
-"""Watermarks: up to which event time a source is believed to be complete, as values that no clock and no run decides.
+"""Watermarks: up to which event time a source is believed to be complete, as values that depend on no clock and no run.
 
 Files of a source stand in an order. Before each of them the source has reached the latest event time of those ahead of it, less
 a delay. That is the watermark that its rows came under, however files were put into runs (docs/decisions/0023).
@@ -114,7 +114,7 @@ class Watermark:
         return self._under(before, bound, clock)
 
     def counted(self, schema: pl.Schema, arrivals: Mapping[str, Arrival], files: Sequence[str], file: str) -> pl.Expr:
-        """Return the watermark of each row by the file that it stands in; null where the row's event time is no time.
+        """Return the watermark of each row by its file; null where the row's event time is invalid.
 
         Parameters
         ----------
@@ -180,7 +180,7 @@ def _microseconds(time: pl.Expr, clock: Clock) -> pl.Expr:
 
 
 def key(column: str) -> pl.Expr:
-    """Return the keys of the partitions that rows are of: text that tells null from every value.
+    """Return the key of each row's partition: text that distinguishes null from every value.
 
     Examples
     --------
@@ -275,7 +275,7 @@ def in_order(
     extents: Mapping[str, Mapping[str, Extent] | None],
     bounds: Mapping[str, int | None],
 ) -> dict[str, Arrival]:
-    """Return what each file came under, given in the order in which they stand; a file of which nothing is known moves nothing.
+    """Return the watermark under which each file came, given in their order; an unknown file does not advance it.
 
     Examples
     --------

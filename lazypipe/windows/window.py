@@ -1,4 +1,4 @@
-"""Windows of fixed lengths and of the calendar: which times belong to which."""
+"""Windows of fixed lengths and of the calendar: which times belong to which window."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _THURSDAY = 3
 class Windows:
     """Windows of ``period`` that begin each ``every``, counted from ``origin`` on a line; a row lies in ``overlap`` or one less.
 
-    Times are cut into slices, of which each window has only whole ones: a row has one slice, a slice has the windows that it
+    Time is divided into slices, and each window consists of whole slices: a row has one slice, a slice has the windows that it
     lies in. So figures that add up are computed once per slice, however many windows share it.
 
     Examples

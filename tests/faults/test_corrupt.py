@@ -446,12 +446,12 @@ def test_a_dataset_has_no_corrupt_files_to_leave_out(tmp_path: Path) -> None:
     assert str(caught.value) == f"sources.few.on_corrupt: {message}"
 
 
-def test_an_unknown_word(tmp_path: Path) -> None:
+def test_an_unknown_word() -> None:
     with pytest.raises(lp.DefinitionError, match="'on_corrupt' cannot be 'skp'; did you mean 'skip'?"):
         lp.pipeline("q").source("a", "a.csv", on_corrupt="skp").output("a", "x").build()
 
 
-def test_the_option_survives_being_written(tmp_path: Path) -> None:
+def test_the_option_survives_being_written() -> None:
     pipe = lp.pipeline("q").source("a", "a.csv", on_corrupt="quarantine_file").output("a", "x").build()
     assert "on_corrupt: quarantine_file" in pipe.to_yaml()
     assert lp.Pipeline.from_yaml(pipe.to_yaml()) == pipe

@@ -123,7 +123,7 @@ def test_nothing_to_complain_of(tmp_path: Path) -> None:
     pl.DataFrame({"x": [1, 2]}).write_csv(tmp_path / "a.csv")
     text = lp.audit_report(plain_run(tmp_path), "p/b").to_markdown()
     assert "## Exceptions\n\nNone.\n" in text
-    assert "- In force: yes\n" in text
+    assert "- Current version: yes\n" in text
     assert "Parameters" not in text
 
 
@@ -148,7 +148,7 @@ def test_an_earlier_version_and_its_quarantine(tmp_path: Path) -> None:
         pipe.compile().run(run=f"r{number}", full=True).raise_for_status()
     ledger = lp.ledger(pipe)
     first = lp.audit_report(ledger, "b", 1)
-    assert "- In force: no, a later version has taken its place" in first.to_markdown()
+    assert "- Current version: no, a later version has replaced it" in first.to_markdown()
     assert [r["run"] for r in first.to_dict()["runs"]] == ["r1"]
     aside = lp.audit_report(str(tmp_path / ".lazypipe/ledger"), "a__quarantine")
     assert aside.to_dict()["output"]["rows_written"] == 1
@@ -215,7 +215,7 @@ def test_terms_on_which_rows_are_read_and_written_are_transformations_too(tmp_pa
     assert output["terms"] == ["mode: upsert", "key: [id]", "order_by: [at]", "deleted_when: op = 'D' OR mail = ***"]
     text = report.to_markdown()
     assert "#### Output b\n\nwho there is\n\nFrom `b`.\n\nTerms:\n\n1. `mode: upsert`\n" in text
-    assert "- Rows written: 0, put together with those of the version before (mode: upsert)\n" in text
+    assert "- Rows written: 0, combined with those of the previous version (mode: upsert)\n" in text
     assert "ping" not in text
     assert "gone" not in text
 
@@ -243,9 +243,9 @@ def test_rows_that_were_only_written_anew_are_not_said_to_be_added(tmp_path: Pat
         (tmp_path / f"{number}.csv").write_text(f"x\n{number}\n")
         pipe.compile().run().raise_for_status()
     assert (
-        "- Rows in it: 2\n- Rows written: 1, added to those of the version before\n"
+        "- Rows in it: 2\n- Rows written: 1, added to those of the previous version\n"
         in lp.audit_report(pipe, "a").to_markdown()
     )
     lp.optimize.compact(str(tmp_path / "out/a"))
     anew = lp.audit_report(pipe, "a").to_markdown()
-    assert "- Rows written: 2, in other files: the version before holds the same\n" in anew
+    assert "- Rows written: 2, in other files: the previous version has the same rows\n" in anew

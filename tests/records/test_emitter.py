@@ -226,7 +226,7 @@ def test_a_file_that_cannot_be_written_is_a_warning(folder: Path, endpoint: Any)
     assert kinds(endpoint.taken) == ["START", "COMPLETE"]
 
 
-def test_a_full_disk_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_told() -> None:
     with pytest.raises(StorageError) as caught:
         lp.FileTransport("/dev/full").emit({"a": 1})
     assert (

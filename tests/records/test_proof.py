@@ -37,7 +37,7 @@ def test_files_as_they_were_written(shop: lp.Pipeline, tmp_path: Path, capsys: p
     found = ledger.verify(data=True)
     files = 1 + sum(len([*(tmp_path / "out").glob(f"{kind}/*.parquet")]) for kind in ("rows", "rows__quarantine"))
     assert (found.ok, found.data, found.to_dict()["data"]) == (True, files, files)
-    assert str(found).endswith(f" records and {files} data files, nothing was touched")
+    assert str(found).endswith(f" records and {files} data files, all intact")
     one = ledger.verify(datasets=["out/rows"], data=True)
     assert (one.ok, one.data) == (True, len([*(tmp_path / "out/rows").glob("*.parquet")]))
     assert ledger.verify().data is None
@@ -46,7 +46,7 @@ def test_files_as_they_were_written(shop: lp.Pipeline, tmp_path: Path, capsys: p
     lp.pipeline("other").source("s", "in/*.csv").output("s", "elsewhere").build().compile().run()
     assert ledger.verify(datasets=["elsewhere"], data=True).data == 1
     assert main(["ledger", "shop.yaml", "--data"]) == 0
-    assert "nothing was touched" in capsys.readouterr().out
+    assert "all intact" in capsys.readouterr().out
 
 
 def test_touched_files_are_named(shop: lp.Pipeline, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -67,7 +67,7 @@ def test_touched_files_are_named(shop: lp.Pipeline, tmp_path: Path, capsys: pyte
     assert main(["ledger", "shop.yaml", "--verify"]) == 0
     assert main(["ledger", "shop.yaml", "--data"]) == 3
     out = capsys.readouterr().out
-    assert "3 not as written" in out
+    assert "3 problems" in out
     assert f"    {path}: {edited}" in out.splitlines()
 
 

@@ -201,7 +201,7 @@ def test_an_untouched_ledger(uri: str) -> None:
     found = ledger.verify()
     assert (found.ok, found.records, found.problems, found.warnings, found.signed) == (True, 6, (), (), 0)
     found.raise_for_status()
-    assert str(found) == f"{uri}: 6 records, no record was touched"
+    assert str(found) == f"{uri}: 6 records, all intact"
     assert found.to_dict()["head"] == {"number": 6, "blake3": load(uri, 6)["blake3"]}
     assert found.head == ledger.head
     assert str(ledger.head) == f"6:{load(uri, 6)['blake3']}"
@@ -408,7 +408,7 @@ def test_several_problems_are_counted(uri: str) -> None:
     first_removed(uri)
     with pytest.raises(StorageError, match=r"record 1 \(.*\): is missing: it was removed \(and 1 more\)"):
         Ledger(uri).verify().raise_for_status()
-    assert str(Ledger(uri).verify()).splitlines()[0].endswith("5 records, 2 not as written")
+    assert str(Ledger(uri).verify()).splitlines()[0].endswith("5 records, 2 problems")
     assert Ledger(uri).verify().to_dict()["problems"][0]["record"] == 1
 
 

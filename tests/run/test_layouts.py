@@ -1245,7 +1245,7 @@ def test_nothing_is_written_twice_for_what_little_time_finds(tmp_path: Path, mon
     assert_frame_equal(world.content(), rows(0, 60_000).select("id", "price"))
 
 
-def test_who_reads_is_not_told_by_what_is_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_reads_is_not_told_by_what_is_run(tmp_path: Path) -> None:
     """A run of one output lays it out for all who read it: the definition's other outputs, also those of stages behind others."""
     (tmp_path / "in").mkdir()
     rows(0, 60_000).write_parquet(tmp_path / "in/a.parquet", compression="uncompressed")

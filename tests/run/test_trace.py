@@ -496,7 +496,7 @@ def test_other_rows_of_what_a_query_reads_have_no_part(
     assert again.sort(order).rows() == found.rows.sort(order).rows()
 
 
-def test_flights_are_found_in_their_files(tmp_path: Path) -> None:
+def test_flights_are_found_in_their_files() -> None:
     plan = lp.load(ROOT / "pipelines/flights.yaml").compile()
     found = plan.trace("hourly", {"origin": "JFK", "hour": "2013-02-08T11:00:00Z"})
     assert found.exact

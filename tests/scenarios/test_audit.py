@@ -252,12 +252,12 @@ def test_the_report(ledger: lp.Ledger, home: Path) -> None:
         "## Raw sources",
         "## Transformations",
         "## Exceptions",
-        "## Persons and code",
-        "8 are signed, and their signatures fit.",
+        "## People and code",
+        "8 are signed, and their signatures are valid.",
     ):
         assert part in text
     assert "| nightly job | 4, 8 |" in text
-    assert "NOT AS IT WAS WRITTEN" not in text
+    assert "NOT INTACT" not in text
 
 
 def test_the_command_line(home: Path) -> None:
@@ -543,7 +543,7 @@ def test_a_touched_ledger_shows_in_the_report(small: Path, capsys: pytest.Captur
     (small / "ledger" / f"{1:020}.json").unlink()
     report = lp.audit_report(define(small), "b")
     assert not report.ok
-    assert "- Ledger: **NOT AS IT WAS WRITTEN**, see the end" in report.to_markdown()
+    assert "- Ledger: **NOT INTACT**, see the end" in report.to_markdown()
     assert f"- record 1 ({small}/ledger/{1:020}.json): is missing: it was removed" in report.to_markdown()
     assert main(["audit", str(small / "p.yaml"), "b"]) == 3
     assert main(["audit", str(small / "ledger"), "b", "--version", "1", "--json"]) == 3

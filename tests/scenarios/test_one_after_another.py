@@ -246,7 +246,7 @@ def test_what_gates_look_up_and_what_stands_beside_outputs_is_fed_too(lake: Path
     assert found.exit_code == 2
 
 
-def test_a_run_that_is_stopped_stops_those_behind_it(lake: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_that_is_stopped_stops_those_behind_it(lake: Path) -> None:
     def stop(*_: Any) -> None:
         raise KeyboardInterrupt
 

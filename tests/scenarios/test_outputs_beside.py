@@ -65,9 +65,7 @@ def test_contracts_workloads_and_keys_are_those_of_the_stage(plan: lp.Plan) -> N
 @pytest.mark.parametrize(
     ("asked", "made"), [(["again"], ["h", "again"]), (["h"], ["h"]), (["top"], ["h", "top"])], ids=str
 )
-def test_a_preview_of_some_outputs_says_what_the_run_makes(
-    tmp_path: Path, plan: lp.Plan, asked: list[str], made: list[str]
-) -> None:
+def test_a_preview_of_some_outputs_says_what_the_run_makes(plan: lp.Plan, asked: list[str], made: list[str]) -> None:
     some = lp.Pipeline.of(plan.pipeline).compile(outputs=asked)
     assert [step["name"] for step in some.preview()] == made
     assert [s.name for s in some.run().segments] == made

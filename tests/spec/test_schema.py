@@ -21,7 +21,7 @@ SCHEMA = lp.json_schema()
 
 def test_the_published_file_is_what_the_registries_give(root: Path) -> None:
     text = (root / "lazypipe" / "pipeline.schema.json").read_text(encoding="utf-8")
-    assert text == json_schema.text(), "run: python -m lazypipe.compile.json_schema"
+    assert text == json_schema.published(), "run: python -m lazypipe.compile.json_schema"
     assert json.loads(text) == json_schema.build() == SCHEMA
 
 
@@ -35,6 +35,19 @@ def test_the_reference_tells_all_that_the_schema_does(root: Path) -> None:
     }
     for inner in SCHEMA["$defs"]["output"]["properties"].values():
         assert inner["description"] in text
+
+
+def test_the_reference_has_an_example_of_every_operation_and_rule_that_a_definition_can_hold() -> None:
+    page = reference(SCHEMA)
+    for kind, heading, end in (("operation", "## Operations", "## Rules"), ("rule", "## Rules", "\0")):
+        sections = page.partition(f"\n{heading}\n")[2].partition(f"\n{end}\n")[0].split("\n### ")[1:]
+        examples = {}
+        for section in sections:
+            [step] = yaml.safe_load(section.partition("```yaml\n")[2].partition("```")[0])
+            Draft202012Validator({**SCHEMA["$defs"][kind], "$defs": SCHEMA["$defs"]}).validate(step)
+            examples[section.partition("\n")[0]] = [*step]
+            assert ">>> " in section.partition("```python\n")[2].partition("```")[0]
+        assert examples == {name: [name] for name in SCHEMA["$defs"][kind]["properties"]}
 
 
 def test_the_guide_names_every_operation_and_rule(root: Path) -> None:

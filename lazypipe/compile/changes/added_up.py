@@ -1,4 +1,4 @@
-"""Queries that group rows and whose aggregates add up: what their plan says of it, and how they are folded, as ``aggregate`` is.
+"""Incremental aggregation in SQL: queries whose plan groups rows by aggregates that can be added up, as ``aggregate`` does.
 
 The text of a query is only a guess at its steps (``lazypipe.sql.steps``): plans decide whether it is right.
 """
@@ -27,7 +27,7 @@ __all__ = ["Grouped", "fold_query", "grouped"]
 class Grouped:
     """What a query makes of groups of rows, as its plan says it: ``columns`` of those groups for which ``conditions`` hold.
 
-    Expressions are over ``rows``, whose groups are told apart by the expressions ``by``; so is everything that the query names on the way.
+    Expressions are over ``rows``, which the expressions ``by`` divide into groups; so is everything that the query names on the way.
     """
 
     columns: Mapping[str, PlanExpr]

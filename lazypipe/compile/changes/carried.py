@@ -1,4 +1,4 @@
-"""Queries that rows are traced through: what made each of their rows, as far as plans prove it."""
+"""Row tracing through SQL queries: which input rows made each result row, as far as the plan proves it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ __all__ = ["Carried", "carry_query"]
 
 @dataclass(frozen=True)
 class Carried:
-    """Rows with what made them in ``MADE_FROM``, None where that cannot be told at all.
+    """Rows with what made them in ``MADE_FROM``; None where that is unknown.
 
     Of inputs that are ``whole`` any row may have had a part besides. ``reasons`` say what stands against naming just the rows that had one.
     """
@@ -97,7 +97,7 @@ class _Query:
     scope: Scope
 
     def lowered(self, operation: Operation, *, told: bool) -> pl.LazyFrame:
-        """Return the rows of a query in this place, if they are ``told`` with what made them."""
+        """Return the rows of a query in this place, if what made them is ``told``."""
         bare = {n: replace(t, frame=t.frame.drop(MADE_FROM), extra=()) for n, t in self.scope.tables.items()}
         # last, as it was when plans were asked: a query may take columns by their place
         columns, extra = [*self.table.schema], self.table.extra if told else ()

@@ -1,4 +1,4 @@
-"""What a function is declared to do, checked as far as its plan can be seen."""
+"""What a Python function is declared to do, checked as far as its plan can be seen."""
 
 from __future__ import annotations
 

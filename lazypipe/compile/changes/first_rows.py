@@ -1,4 +1,4 @@
-"""Queries that give the first rows in an order: what their plan says of it, and how they are folded, as ``sort`` and ``limit`` are.
+"""Incremental ``ORDER BY … LIMIT`` in SQL: queries for the first rows in an order, treated like ``sort`` and ``limit``.
 
 The text of a query is only a guess at what stands ahead of its ``LIMIT`` and ``ORDER BY``: plans decide whether it is right.
 """

@@ -1,6 +1,6 @@
-"""What the rows that a segment writes are made of: which sources row by row, which as a whole, and what prevents anything better.
+"""Which sources the rows of a segment come from: row by row, or as a whole, and what prevents anything better.
 
-Each operation says in its own file how rows that come or go pass through it (``Operation.change``); put together, step by step.
+Each operation says in its own file how added and removed rows pass through it (``Operation.change``); this module combines them step by step.
 """
 
 from __future__ import annotations
@@ -35,18 +35,42 @@ __all__ = ["Flow", "Flows"]
 
 @dataclass(frozen=True)
 class Flow:
-    """What a node's rows are made of: ``driving`` leaves row by row, ``fixed`` ones all at once; ``reasons`` against it.
+    """What the rows of a node are made of, up to some step.
 
-    ``loose`` are fixed ones of which it is not known what a change touches, each with the reason, ``sides`` the places where others are
-    looked up by keys, and ``behind`` those that are read behind what is folded, ``grouped`` the places where it is groups that look
-    others up by keys.
+    The leaves (sources and published outputs) are ``driving``, ``fixed`` or ``folded``. The attributes that ``Strategy`` has too mean the same here.
 
-    Behind a step that is folded (``cut``), the leaves ahead of it are ``folded``, and anything may be done to the rows.
-    ``whole`` says why rows are not made of one group each. With ``apart`` that step is not folded, but goes by groups: ``by`` are
-    their columns after it, ``apart`` the same with their names ahead of it. ``hashed`` are checks of keys on the way that compare rows of one file
-    with those of others. ``reached`` are leaves that are the other side of a join, with its stage and step; ``stuck`` those that are
-    ``fixed`` in any other way. ``closing`` are steps that let groups be there by how far event time is, the columns with their names
-    right behind the cut. ``made`` are all columns that tell groups apart there.
+    Attributes
+    ----------
+    driving
+        Leaves that are read row by row.
+    fixed
+        Leaves that are read completely.
+    reasons
+        Why nothing better is possible.
+    folded
+        Leaves before a step that is folded (``cut``). After it, anything may be done to the rows.
+    by
+        The grouping columns after the cut.
+    made
+        All columns that identify groups right after the cut.
+    apart
+        If the step at the cut works by groups and is not folded: its grouping columns after it → their names before it.
+    whole
+        Why not every row belongs to one group.
+    hashed
+        Checks of keys on the way that compare rows of one file with those of others.
+    reached
+        Leaves that are the other side of a join by time, with its stage and step.
+    stuck
+        Leaves that are ``fixed`` in any other way.
+    loose
+        Fixed leaves for which it is not known what a change affects → why.
+    behind
+        Leaves that are read after the cut.
+    sides, grouped
+        The lookups of others by keys: of rows, and of groups.
+    closing
+        The steps whose groups come or leave as event time advances, with their columns as named right after the cut.
     """
 
     driving: frozenset[str] = frozenset()
@@ -69,25 +93,25 @@ class Flow:
 
     @property
     def leaves(self) -> frozenset[str]:
-        """All that they are made of."""
+        """All leaves that the rows are made of."""
         return self.driving | self.fixed | self.folded
 
     def all_fixed(self) -> Flow:
-        """Return the same, read all at once."""
+        """Return the same, with all leaves read completely."""
         return Flow(fixed=self.leaves, stuck=self.leaves)
 
     def with_fixed(self, leaves: Iterable[str]) -> Flow:
-        """Return the same, with more that is read all at once."""
+        """Return the same, with more leaves that are read completely."""
         return replace(self, fixed=self.fixed.union(leaves), stuck=self.stuck.union(leaves))
 
     def broken(self, reason: str) -> Flow:
-        """Return the same, read all at once, and why."""
+        """Return the same, with all leaves read completely, and why."""
         return Flow(fixed=self.leaves, reasons=(*self.reasons, reason), stuck=self.leaves)
 
 
 @dataclass(frozen=True)
 class Flows:
-    """Works out what the rows of one segment are made of."""
+    """Finds out what the rows of one segment are made of."""
 
     nodes: Mapping[str, Node]
     segment: Segment
@@ -97,15 +121,15 @@ class Flows:
 
     @property
     def adds(self) -> bool:
-        """Whether rows are added to those that are there."""
+        """Whether the output's mode adds rows to existing ones."""
         return self.output is not None and adds_to(self.output)
 
     def maker(self, cut: tuple[str, int]) -> str:
-        """Return the name of the operation that makes groups."""
+        """Return the name of the operation that forms the groups."""
         return self.nodes[cut[0]].steps[cut[1]][0].name
 
     def _leaves(self, name: str) -> frozenset[str]:
-        """Return what a node is made of in the end, and what gates on the way look up: sources and published outputs."""
+        """Return the leaves of a node: the sources and published outputs that it is made of, or that gates on the way look up."""
         node = self.nodes[name]
         if name in self.published or (node.source is not None and not node.checks):
             return frozenset([name])
@@ -206,7 +230,7 @@ class Flows:
         return replace(flow.with_fixed(more), loose={**idle, **flow.loose})
 
     def _reached(self, passing: Passing, flow: Flow, sides: list[Flow]) -> tuple[Flow | None, str]:
-        """Return the other side of a join by time, if it can be told which rows here those reach that come or go there; else why not.
+        """Return the other side of a join by time, if it is known which rows here match those that are added or removed there; otherwise why not.
 
         It must be made of one source or output row by row, and so must the rows here of theirs.
         """
@@ -316,7 +340,7 @@ class Flows:
                 return f"{node.name}: {check.id} needs all rows; move it to the gate of the stage that is written"
             tolerated = check.action != "fail" or check.fail_above is not None
             if check.keys and tolerated and any(c.action == "quarantine" for c in node.checks):
-                # what is said of a row put aside would change with rows of other files
+                # the verdict on a quarantined row would change with rows of other files
                 return f"{node.name}: {check.id} is among the reasons that quarantined rows carry, and depends on other rows"
             if self._is_hashed(check, node) and not hashable(check.keys, node.schema):
                 return f"{node.name}: {check.id} compares nested values"

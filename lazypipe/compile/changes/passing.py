@@ -1,4 +1,4 @@
-"""How rows pass through one step of a stage: what its operation says of itself, else what its plan says."""
+"""How changes pass through one step of a stage: by what its operation declares, otherwise by what its plan shows."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ __all__ = ["Passing"]
 
 @dataclass(frozen=True)
 class Passing:
-    """One step of a stage, over no rows: ``table`` are those ahead of it, in ``scope`` are the stage's inputs."""
+    """One step of a stage, over empty frames: ``table`` is its input, ``scope`` has the stage's inputs."""
 
     node: Node
     index: int
@@ -50,14 +50,14 @@ class Passing:
 
     @cached_property
     def plan(self) -> Through:
-        """What its plan says."""
+        """What its plan shows."""
         from lazypipe.compile.changes.through import through
 
         return through(self.node.stubs[self.index].plan(), self.ahead)
 
     @property
     def ahead(self) -> str:
-        """How the rows ahead of it are called in its plan."""
+        """The label of its input in its plan."""
         return HERE if self.index else self.node.inputs[0]
 
     def inputs(self) -> tuple[str, ...]:
@@ -68,7 +68,7 @@ class Passing:
         return tuple(n for n in self.node.inputs if n in read and n != self.ahead)
 
     def change(self, changed: frozenset[str], *, told: bool = True) -> Change:
-        """Return how rows that come to inputs, or go from them, pass through it; ``told``: with the unit of each."""
+        """Return how rows that are added to inputs, or removed from them, pass through it; ``told``: with the unit of each row."""
         if not isinstance(self.operation, Sql):
             return self.operation.change(self.table, self.scope, changed)
         plan, these = self.plan, frozenset(self.ahead if n == AHEAD else n for n in changed)
@@ -81,7 +81,7 @@ class Passing:
         return "alone" if plan.whole.isdisjoint(these) else "all"
 
     def carries(self, told: frozenset[str]) -> bool:
-        """Whether a query gives the same rows, with the unit of each, where those of some inputs carry theirs."""
+        """Whether a query still gives the same rows, each with its unit, if some of its inputs have a column with the unit."""
         from lazypipe.compile.changes.through import through
 
         states = {n: unknown(n, pl.Schema({**t.schema, UNIT: pl.UInt64()})) for n, t in self._tables(told).items()}
@@ -99,7 +99,7 @@ class Passing:
         return same and through(plans[1], self.ahead, told).kept.get(UNIT) == UNIT
 
     def lowered(self, told: frozenset[str], extra: tuple[str, ...]) -> pl.LazyFrame:
-        """Return its plan over inputs of which some carry the unit of each row."""
+        """Return its plan over inputs, some of which have a column with the unit of each row."""
         tables = self._tables(told)
         ahead = tables.pop(HERE) if self.index else tables[self.ahead]
         return self.operation.lower(replace(ahead, extra=extra), replace(self.scope, tables=tables))
@@ -111,7 +111,7 @@ class Passing:
         return {n: Table(label(f, n), schemas[n]) for n, f in frames.items()}
 
     def folds(self) -> tuple[str, ...] | None:
-        """Return the columns by which groups are told apart that add up of parts; None if they do not."""
+        """Return the grouping columns, if the aggregates can be added up from parts; otherwise None."""
         if self.inputs():
             return None
         if isinstance(self.operation, Sql):
@@ -121,7 +121,7 @@ class Passing:
         return None if fold is None else fold.by
 
     def _gives_first_rows(self, operation: Sql) -> bool:
-        """Whether a query gives first rows that can be told of each file by itself, and its text stands for what its plan does."""
+        """Whether a query returns first rows that can be computed for each file alone, and its text says the same as its plan."""
         from lazypipe.compile.changes.first_rows import first_rows
         from lazypipe.compile.changes.through import through
 
@@ -138,7 +138,7 @@ class Passing:
         return plain.carries(frozenset([self.ahead]))
 
     def _adds_up(self, operation: Sql) -> tuple[str, ...] | None:
-        """Return by which columns a query groups, if its figures add up and can be told of each file by itself."""
+        """Return the columns a query groups by, if its aggregates add up and can be computed for each file alone."""
         from lazypipe.compile.changes.added_up import fold_query, grouped
         from lazypipe.compile.changes.through import through
 
@@ -190,7 +190,7 @@ class Passing:
         return {} if self.operation.inputs() else self.plan.apart
 
     def matches(self) -> dict[str, tuple[Match, ...]]:
-        """Return the keys by which its rows find rows of other inputs, one for each place where an input is read; inputs of which that is unknown are left out."""
+        """Return the keys by which its rows find rows of other inputs, one for each place where an input is read; inputs without a known key are left out."""
         from lazypipe.compile.changes.through import looked_up
 
         match = self.operation.match(self.table, self.scope)
@@ -217,7 +217,7 @@ class Passing:
         return f"{self.operation.name} can change any row" + (f" ({clause})" if clause else "")
 
     def _behind(self, behind: str, by: Sequence[str]) -> str:
-        """Say why groups that are made ahead of it are not told apart behind it."""
+        """Say why groups of an earlier step cannot be distinguished after it."""
         if self.inputs():
             name = self.node.name
             return f"it follows {behind}, which works by group; write {name} up to there as an output of its own"

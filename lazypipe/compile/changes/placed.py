@@ -1,4 +1,4 @@
-"""Windows whose aggregates do not add up, in two steps: which windows each row lies in, and the groups that these are.
+"""Windows with aggregates that cannot be added up, in two steps: assign each row to its windows, then group.
 
 So what makes rows of groups anew, and reads only the files that hold such rows, knows windows as it knows any other group.
 """

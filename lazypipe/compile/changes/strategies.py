@@ -1,4 +1,4 @@
-"""How a change in what a segment reads reaches what it writes: derived from its operations, annotated by nobody.
+"""Which strategy keeps an output up to date, derived from the operations of its segment; users annotate nothing.
 
 Each operation says in its own file how rows that come or go pass through it (``Operation.change``). Put together, that gives
 for each output either that every row of it is made of one row of what it reads, so that it can be kept up to date unit by
@@ -75,11 +75,11 @@ class _Deriving:
         twice = {leaf: f"{name}: it is joined by time, and also read in another way" for leaf, name, _ in flow.reached}
         near = {leaf for leaf, *_ in reached}
         loose = {leaf: why for leaf, why in {**twice, **loose}.items() if leaf not in near}
-        # without groups that are told apart, all is made of the figures
+        # without distinct groups, everything is computed from the partial aggregates
         grouped = tuple(s for s in flow.grouped if keys and not loose.keys() >= {*s.leaves})
         behind = flow.behind if keys else flow.behind.union(*(s.leaves for s in flow.grouped))
         if flow.apart:
-            # the step that goes by groups may find rows by these very columns; what later ones look up is not told by group
+            # the grouping step may look rows up by these very columns; lookups of later steps are not known by group
             looking = tuple(s for s in grouped if (s.node, s.step) == flow.cut)
             others = (s.leaves for s in grouped if s not in looking)
             loose = dict.fromkeys(behind.union(*others), self._looked_up_late(flow)) | loose
@@ -128,7 +128,7 @@ class _Deriving:
         return f"{flow.cut[0]}: it is looked up after {made}, which works by group; look it up before that"
 
     def _followed(self, flow: Flow, kind: str, closing: Collection[str]) -> tuple[Mapping[str, str], tuple[Side, ...]]:
-        """Return the fixed leaves whose changes make all anew, and the places where those of others are found by keys.
+        """Return the fixed leaves whose changes rebuild everything, and the places where changes of others are found by keys.
 
         ``closing`` are stages of which not just the groups are made anew that event time reaches.
         """
@@ -138,7 +138,7 @@ class _Deriving:
         return flow.loose, tuple(s for s in dict.fromkeys(flow.sides) if not flow.loose.keys() >= {*s.leaves})
 
     def _keys(self, flow: Flow) -> tuple[tuple[tuple[str, str], ...], str | None]:
-        """Return the columns of groups with their names in the output, or why its rows cannot be told apart by them."""
+        """Return the grouping columns with their names in the output, or why they do not identify its rows."""
         assert flow.cut is not None
         schema = self.nodes[flow.cut[0]].schemas[flow.cut[1]]
         if flow.whole is not None:

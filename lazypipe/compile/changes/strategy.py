@@ -1,4 +1,4 @@
-"""How an output is kept up to date when what it reads changes: as a value, which says it in one line."""
+"""The strategy by which an output is kept up to date when its inputs change: a value that describes itself in one line."""
 
 from __future__ import annotations
 
@@ -15,10 +15,20 @@ __all__ = ["Closes", "Side", "Strategy"]
 
 @dataclass(frozen=True)
 class Side:
-    """A place where rows of a unit find those of another source or stage by a key: a step of a stage, or its gate (no ``step``).
+    """A lookup: a place where rows of a unit find rows of another source or stage (the other side) by a key.
 
-    If the other side changes, what comes of a row is another only if it has one of the keys whose rows there changed. ``mark`` tells the
-    places of a node apart; ``leaves`` are the sources and outputs that the other side is made of.
+    If the other side changes, only rows are affected that have one of the keys whose rows changed there.
+
+    Attributes
+    ----------
+    node, step
+        The stage and the number of its step; no step for a lookup of its gate.
+    mark
+        What distinguishes the lookups of a node.
+    match
+        The columns of the key on both sides, and what is taken over from the other side.
+    leaves
+        The sources and outputs that the other side is made of.
     """
 
     node: str
@@ -35,7 +45,7 @@ class Side:
 
 @dataclass(frozen=True)
 class Closes:
-    """A step of a stage that lets rows be there by how far event time is; ``end`` is the column of groups that says when, empty if none does."""
+    """A step of a stage whose rows come or leave as event time advances. ``end`` is the grouping column that says when, empty if there is none."""
 
     node: str
     step: int
@@ -44,21 +54,46 @@ class Closes:
 
 @dataclass(frozen=True)
 class Strategy:
-    """How an output is kept up to date.
+    """How an output is kept up to date. If nothing has changed, nothing is done.
 
-    ``units``: rows of files that came are added, rows of files that went or changed are taken out. ``fold``: the same with the
-    figures that files add up to, of which the output is made. ``parts``: rows that have to do with those of the same groups only are
-    made anew group by group, of the files that hold any of them. ``full``: it is made anew. Nothing is done if nothing changed.
-
-    ``driving`` are the sources and outputs whose rows are read one unit at a time; ``fixed`` those of which all is read. A change in one
-    that is ``loose`` makes everything anew; in others, the units that hold keys whose rows changed there (``sides``), and, of
-    those ``behind`` what is folded, all that is made of the figures; or just groups with such keys (``grouped``). ``cut`` is the stage and step that is folded, or that goes by groups. ``hashed`` are checks of keys, each by
-    its source or stage and id, of which the hashes of each row's key are kept, so that repeats in other files are found.
-    ``keys`` are the columns that tell groups apart (after the step that is folded, ahead of one that goes by groups), with their
-    names in the output, where only the groups that a change touches are made anew; ``whole`` says why all are. ``reasons`` say why it is ``full``. ``reached`` are leaves that are ``fixed`` only as the
-    other side of joins, each with the stage and step: if rows of them come or go, only the units are made anew that these reach.
-    ``because`` says of each that is loose why it is. With ``adds`` rows are added to those that are there, which stay as they are.
-    ``closing`` are the steps behind the cut by which groups come, or leave, because event time has gone on.
+    Attributes
+    ----------
+    kind
+        ``units``: rows of added files are added, rows of removed or changed files are removed (and added again). ``fold``: the same for partial
+        aggregates, which are kept per file and from which the output is computed. ``parts``: groups of rows that depend only on each
+        other are rebuilt group by group, from the files that hold any of their rows. ``full``: everything is rebuilt.
+    driving
+        The sources and outputs that are read one unit (file) at a time.
+    fixed
+        The sources and outputs that are always read completely.
+    reasons
+        Why the output is rebuilt in full.
+    cut
+        The stage and step that is folded (``fold``), or that works by groups (``parts``).
+    hashed
+        Checks of keys, each as its source or stage and its id. Hashes of each row's key are kept for them, to find repeats in other files.
+    keys
+        The grouping columns with their names in the output, if only groups that a change affects are rebuilt. They are named as
+        after a step that is folded, or as before one that works by groups.
+    whole
+        Why all groups are rebuilt.
+    reached
+        Leaves that are ``fixed`` only as the other side of joins by time, each with the stage and step. If rows of them are added or removed, only
+        the units with rows that may match them are rebuilt.
+    loose
+        Leaves that are ``fixed`` and for which it is not known what a change affects: it rebuilds everything.
+    because
+        Leaf that is loose → why.
+    behind
+        Leaves that are looked up after the step that is folded: a change in one of them recomputes everything from the partial aggregates.
+    sides
+        Lookups by a key: a change rebuilds the units that hold keys whose rows changed.
+    grouped
+        Lookups of groups by a key: a change rebuilds only groups with such keys.
+    adds
+        Whether rows are added to existing ones, which stay as they are.
+    closing
+        The steps after the cut where groups come or leave because event time has advanced.
 
     Examples
     --------

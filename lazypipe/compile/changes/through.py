@@ -1,7 +1,7 @@
-"""How rows pass through the plan of a step: each by itself, or those with the same values in some columns together.
+"""How changes pass through the plan of a step: row by row, or by groups of rows with equal values in some columns.
 
-What no operation says of itself is read off the plan that Polars makes of it, so that SQL text, windows in expressions and
-operations that are made of them follow one rule. What is not listed here is taken to mix all rows
+What an operation does not declare is read off its Polars plan, so that SQL text, windows in expressions and operations that use
+them follow one rule. Anything that is not listed here is assumed to mix all rows
 (docs/decisions/0028-partitions.md).
 """
 
@@ -18,19 +18,18 @@ __all__ = ["LookedUp", "Through", "looked_up", "through"]
 
 @dataclass(frozen=True)
 class Through:
-    """What is known of rows at one point of a plan.
+    """What is known about the rows at one point of a plan.
 
     Attributes
     ----------
     rows
-        The labels whose rows these are made of, each of one of them.
+        The labels of the inputs whose rows these are made of, each row of one of them.
     whole
-        The labels that are read besides, all of their rows at once.
+        The labels of inputs that are also read, with all of their rows at once.
     by
-        The columns of the rows ahead within whose values alone rows have to do with each other; None where each row is made
-        of one row only.
+        Rows depend only on rows with the same values in these columns of the input; None where each row is made of one row only.
     kept
-        Column → the column of the rows ahead that it is as it was.
+        Column → the column of the input that it is an unchanged copy of.
     ordered
         Whether rows were sorted on the way.
     against
@@ -46,12 +45,12 @@ class Through:
 
     @property
     def opaque(self) -> bool:
-        """Whether the plan cannot be seen into."""
+        """Whether the plan contains something opaque."""
         return self.against == _UNKNOWN
 
     @property
     def apart(self) -> dict[str, str]:
-        """The columns within whose values rows have to do with each other, each with its name after the plan."""
+        """The columns in whose values rows that depend on each other agree, each with its name after the plan."""
         if self.against or self.by is None:
             return {}
         found: dict[str, str] = {}
@@ -62,9 +61,9 @@ class Through:
 
 
 def through(plan: PlanNode, ahead: str, known: frozenset[str] = frozenset()) -> Through:
-    """Return how rows pass through a plan that was read with ``exact``; those ahead of it have the label ``ahead``.
+    """Return how rows pass through a plan that was read with ``exact``; its input has the label ``ahead``.
 
-    Columns are followed that are of these, or of other labels that are ``known``.
+    Columns of this input are followed, and those of other labels that are ``known``.
 
     Examples
     --------
@@ -270,7 +269,7 @@ _STEPS: Mapping[str, Callable[[PlanNode, Sequence[Through], str], Through]] = {
 
 
 def _mixed(state: Through, exprs: Iterable[PlanExpr]) -> Through:
-    """Return rows of which expressions were made, some of them perhaps over the rows with the same values."""
+    """Return how rows pass through expressions, some of which may read other rows with the same values."""
     for expr in exprs:
         for window in _windows(expr):
             partition = window.by[: window.options[0]]

@@ -1,1 +1,1 @@
-"""Outputs as they are bound: write modes, formats, contracts and panes."""
+"""Outputs of a definition, bound: write modes, formats, contracts and panes."""

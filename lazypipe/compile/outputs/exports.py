@@ -1,4 +1,4 @@
-"""Outputs: whether the format of their files has what their columns need, told before anything is read."""
+"""Whether the format of an exported file can hold its columns, checked before any data is read."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def check_exports(pipeline: Pipeline, nodes: Mapping[str, Node], faults: list[Fa
     for name, output in pipeline.outputs.items():
         if output.stage not in nodes:
             continue
-        if output.format in _PARQUET and not output.delta_log:  # what Delta tables lack is told where they are checked
+        if output.format in _PARQUET and not output.delta_log:  # Delta tables have a check of their own
             faults += _hollow(name, nodes[output.stage].schema)
         if output.format not in FORMATS:
             continue

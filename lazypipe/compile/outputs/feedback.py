@@ -1,4 +1,4 @@
-"""Outputs that a source of the same pipeline would take for its files: each run would add what the runs before have made."""
+"""Refuses an output whose files a source of the same pipeline would read: each run would add the results of earlier runs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lazypipe.storage.local_files import covers, is_glob
 __all__ = ["check_feedback", "would_find"]
 
 _FILE = "run-001-00000.parquet"
-"""What a file of a dataset is called, as far as patterns are told apart by it."""
+"""The name of a file of a dataset, as far as it matters for whether a pattern matches."""
 
 
 def check_feedback(outputs: Mapping[str, Output], nodes: Mapping[str, Node], faults: list[Fault]) -> None:

@@ -1,4 +1,4 @@
-"""What outputs make of the rows of their stages, as lineage: which of them their write modes keep, the columns these add, and the feeds beside.
+"""The lineage of outputs: which rows of their stages a write mode keeps, the columns it adds, and the feeds beside the output.
 
 A mode is no step of a plan: it puts the rows of a run together with those that are there. What decides over that are columns all the same.
 """
@@ -72,7 +72,7 @@ def feeds(
     name: str, output: Output, of: str, columns: Sequence[str], nodes: Mapping[str, Node], uri: str
 ) -> tuple[Place, ...]:
     """Return the feeds beside an output, which hold its rows as they were and as they are: what each version changed, and panes of windows."""
-    # what a feed tells of is found by key, and by what differs
+    # rows of a feed are found by key, and by what differs
     differs = _decided(of, columns, _window(output.key, ()))
     found = []
     if output.changes:

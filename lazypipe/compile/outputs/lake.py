@@ -1,4 +1,4 @@
-"""Outputs that are Delta tables too: whether Delta has what their columns need, told before anything is read."""
+"""Whether a Delta table can hold an output's columns, checked before any data is read."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def _found(output: Output, schema: pl.Schema, at: Path) -> Iterator[Fault]:
         return
     try:
         written = written_schema(output, schema)
-    except KeyError:  # event_time names no column, which is told already
+    except KeyError:  # event_time names no column, which has been reported
         return
     from lazypipe.storage.lake.types import misfits
 

@@ -1,4 +1,4 @@
-"""Write modes: how the rows of a run are put together with those that are there, and which settings each mode needs."""
+"""Write modes: how the rows of a run are combined with existing rows, and which settings each mode needs."""
 
 from __future__ import annotations
 

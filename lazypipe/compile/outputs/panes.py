@@ -1,4 +1,4 @@
-"""The panes of outputs, bound: of which windows they tell, and of which columns differences are told."""
+"""The panes of outputs, bound: for which windows they are written, and for which columns differences are computed."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _ADD_UP = ("sum", "count")
 
 
 def panes_of(output: Output) -> Panes | None:
-    """Return how an output tells panes; None if it does not."""
+    """Return how an output writes panes; None if it does not."""
     return Panes(**output.panes) if output.panes else None
 
 
@@ -166,7 +166,7 @@ def _windows(output: Output, panes: Panes, of: _Of, at: Path) -> list[Fault]:
 
 
 def untimed(segments: Sequence[Segment], nodes: Mapping[str, Node], outputs: Mapping[str, Output]) -> list[Fault]:
-    """Return a fault for each output whose windows are made elsewhere: how far event time was stands in the commits of others."""
+    """Return a fault for each output whose windows are computed elsewhere: the progress of event time is in the commits of others."""
     faults = []
     for segment in segments:
         output = None if segment.output is None else outputs[segment.output]

@@ -1,4 +1,4 @@
-"""Contracts of outputs: what readers rely on, against the rows to be written and the commit before.
+"""Contracts of outputs: the columns that readers rely on, compared with the rows to be written and the previous commit.
 
 The columns that are promised are those of the commit before, and those that are declared. Where the rows of the stage differ,
 the words of ``compile.contract`` say what happens; whatever is refused is told when the pipeline is compiled.

@@ -1,1 +1,1 @@
-"""Sources as they are bound: files, types, contracts, deliveries and watermarks."""
+"""Sources of a definition, bound: files, types, contracts, deliveries and watermarks."""

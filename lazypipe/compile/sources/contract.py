@@ -1,4 +1,4 @@
-"""Schema contracts: what is written, and the shape that comes of it and of a source's files.
+"""Schema contracts: what the user wrote, and the schema that follows from it and from a source's files.
 
 There is one vocabulary for whatever may change: ``evolve`` lets the schema follow; ``freeze`` holds it, makes fit what loses
 nothing by it, and refuses the rest; ``discard_column`` and ``discard_row`` hold it and take out the cells, or the rows, that
@@ -240,7 +240,7 @@ def _found_type(
 
 
 def _readable(dtype: pl.DataType) -> pl.DataType:
-    """Return a type with text in lists of which nothing was seen: what came later would be null, in silence."""
+    """Return a type with text elements in lists that were empty so far: later elements would silently become null otherwise."""
     match dtype:
         case pl.List():
             inner = instance_of(dtype.inner)

@@ -1,4 +1,4 @@
-"""How a source takes in what others deliver: what counts as a change, what is whole, and what may happen to files."""
+"""How a source handles deliveries: what counts as a change, when a delivery is complete, and what to do about changed or removed files."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["Expect", "Intake", "read_intake"]
 
 @dataclass(frozen=True)
 class Expect:
-    """What makes a delivery whole; everything that is said must hold.
+    """When a delivery is complete; all conditions that are given must hold.
 
     ``files`` is how many there are, ``at_least`` how many at the least, in each folder or in the whole source. ``marker`` is a
     pattern of the name of a file that is put beside the data when all of it is there; with ``{name}`` in it each data file has
@@ -48,7 +48,7 @@ class Intake:
 
     @property
     def minds_names(self) -> bool:
-        """Whether a new file must be told from one that was renamed, changed or removed, as it may also wait: elsewhere rows just follow their files."""
+        """Whether new files must be distinguished from renamed, changed or removed ones, because they may have to wait. Otherwise rows just follow their files."""
         waits = self.settle > timedelta(0) or self.expect is not None
         return waits or self.on_removed != "delete" or self.on_modified != "reprocess"
 

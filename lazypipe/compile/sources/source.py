@@ -44,7 +44,7 @@ Watch = Callable[[pl.LazyFrame, str | None], pl.LazyFrame]
 
 @dataclass(frozen=True)
 class Snapshot:
-    """What a source holds at one moment: its files, a dataset's commit, or a Delta table. ``corrupt`` are files that were set aside.
+    """What a source holds at one moment: its files, a dataset's commit, or a Delta table. ``corrupt`` are files that are left out.
 
     ``waiting`` are files that are there and are left for a later run, because they are not whole; ``awaited`` says in words
     what is waited for. ``arrivals`` say of each file what the source had reached before it, where it has a watermark. ``beyond`` are the
@@ -80,7 +80,7 @@ class Snapshot:
         return units.select(self.files)
 
     def without(self, corrupt: Sequence[CorruptFile], uris: Collection[str]) -> Snapshot:
-        """Return the snapshot with the files at ``uris`` set aside."""
+        """Return the snapshot without the corrupt files at ``uris``."""
         files = tuple(f for f in self.files if f.uri not in uris)
         return replace(self, files=files, corrupt=(*self.corrupt, *corrupt))
 
@@ -218,7 +218,7 @@ class BoundSource:
         return found if self.on_corrupt == "fail" else self.set_aside(found, preflight(found.files, self.reader))
 
     def look(self, snapshot: Snapshot, *, first: bool = False) -> Snapshot:
-        """Learn which columns stand inside files, of all or of the ``first``; corrupt ones are set aside if they may be."""
+        """Find out which columns files have, of all files or of the ``first``; corrupt ones are left out if the source allows that."""
         if snapshot.logged is not None:
             return snapshot
         left = snapshot.files
@@ -256,7 +256,7 @@ class BoundSource:
         return pl.Schema({n: t for n, t in found.items() if n not in keys})
 
     def columns(self, snapshot: Snapshot) -> tuple[tuple[FileInfo, pl.Schema], ...]:
-        """Return the files that have been looked at, each with the columns inside it; of a table, those that its log tells."""
+        """Return the files that have been looked at, each with its columns; for a table, those in its log."""
         if snapshot.logged is not None:
             return ((FileInfo(self.patterns[0], None), untagged(snapshot.logged)),)
         return tuple((f, self.looked[_whole(f)]) for f in snapshot.files if _whole(f) in self.looked)
@@ -414,7 +414,7 @@ class BoundSource:
             frame = reader.scan(files, read, file_column=file_column)
             frame = moments.parsed(frame, schema, apart, self.name, how) if apart else frame
             if watch is not None:
-                # of rows that are told apart one by one, those that lack fields are known
+                # where broken rows are found one by one, those that lack fields are known
                 last = [n for n in schema if n not in keys][-1]
                 frame = watch(frame, None if fits is not None and fits.is_by_row else last)
             if fits is not None and self.shape is not None:
@@ -462,7 +462,7 @@ class BoundSource:
         return pl.Schema({**inside, **self.reader.keys([file], self.schema)})
 
     def own(self, file: FileInfo) -> pl.Schema:
-        """Return the columns of a file by which it can be told whether it is sound: its own, or those its text is read with."""
+        """Return the columns by which a file is checked for corruption: its own, or those its text is read with."""
         how = self._fit(file)
         if how is None:
             return self.schema

@@ -1,4 +1,4 @@
-"""What a source says of its event times, bound: how its watermark comes about, and what becomes of rows without a time."""
+"""Event time of a source, bound: how its watermark is computed, and what happens to rows without a valid time."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ _DURATIONS = ("delay", "tolerance", "idle_after")
 
 
 def _check(found: Watermark, written: Any, schema: pl.Schema, form: str, here: Path) -> None:
-    """Raise Fault where what is said does not go together."""
+    """Raise Fault if settings contradict each other."""
     if found.column is not None:
         for name in ("order", "by"):
             if name in written:

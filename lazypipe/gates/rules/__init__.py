@@ -1,1 +1,1 @@
-"""The catalogue of rules: a module per family."""
+"""The catalogue of rules: one module per family."""

@@ -47,8 +47,10 @@ class Psi(GroupedRule):
 
     Examples
     --------
-    >>> Psi(column="country", max=0.1).to_step().to_dict()
-    {'psi': {'column': 'country', 'max': 0.1}}
+    >>> import lazypipe as lp
+    >>> import polars as pl
+    >>> lp.check(pl.DataFrame({"country": ["DE", "FR"]}), [{"psi": {"column": "country", "max": 0.1}}]).checks[0]
+    <CheckResult pass: psi:country: None, expected an index of at most 0.1 against the previous commit (fail)>
     """
 
     name: ClassVar[str] = "psi"
@@ -78,7 +80,7 @@ class Psi(GroupedRule):
 
 
 def _index(here: pl.LazyFrame, there: pl.LazyFrame, groups: Sequence[str], *, bins: int | None) -> pl.LazyFrame:
-    """Return the population stability index of each group, of so many bins; of values as they are, if none are said."""
+    """Return the population stability index of each group, with this number of bins; without one, each value is a bin."""
     if bins is not None:
         here, there = _binned(here, there, groups, bins)
     by = (*groups, _ITEM)
@@ -106,8 +108,10 @@ class Ks(GroupedRule):
 
     Examples
     --------
-    >>> Ks(column="amount", p_value=0.01).to_step().to_dict()
-    {'ks': {'column': 'amount', 'p_value': 0.01}}
+    >>> import lazypipe as lp
+    >>> import polars as pl
+    >>> lp.check(pl.DataFrame({"amount": [3.5, 8]}), [{"ks": {"column": "amount", "p_value": 0.01}}]).checks[0]
+    <CheckResult pass: ks:amount: None, expected a probability of at least 0.01 against the previous commit (fail)>
     """
 
     name: ClassVar[str] = "ks"
@@ -266,8 +270,10 @@ class ZScore(FrameRule):
 
     Examples
     --------
-    >>> ZScore(metric="mean", column="amount").to_step().to_dict()
-    {'z_score': {'metric': 'mean', 'column': 'amount'}}
+    >>> import lazypipe as lp
+    >>> import polars as pl
+    >>> lp.check(pl.DataFrame({"amount": [3.5, 8]}), [{"z_score": {"metric": "mean", "column": "amount"}}]).checks[0]
+    <CheckResult pass: z_score:mean amount: 5.75, expected within 3 standard deviations of the mean of the last 20 runs (fail)>
     """
 
     name: ClassVar[str] = "z_score"

@@ -313,7 +313,7 @@ class Proportion(GroupedRule):
     max: Any = arg(BOUND, "The largest fraction of rows: 0.2 or 20%.", default=None)
 
     def __post_init__(self) -> None:
-        """Check that there is a bound, that bounds are fractions, and that what is counted is said exactly once."""
+        """Check that there is a bound, that bounds are fractions, and that what is counted is given exactly once."""
         super().__post_init__()
         need_bound(self, "min", "max")
         for name in ("min", "max"):

@@ -1,4 +1,4 @@
-"""What the rules on columns share: does a rule fit a column, which rule fits it better, one check per column."""
+"""What the rules on columns share: whether a rule fits a column's type, which rule to suggest instead, one check per column."""
 
 from __future__ import annotations
 

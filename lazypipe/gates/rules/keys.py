@@ -186,7 +186,7 @@ def _key(columns: Sequence[str], schema: pl.Schema, scope: Scope, argument: str)
 
 
 def _referenced(rule: ForeignKey | Cardinality) -> tuple[tuple[str, ...], str, tuple[str, ...]]:
-    """Return the key here, the frame, and the key there; raises Fault where they are not told."""
+    """Return the key here, the frame, and the key there; raises Fault if they are not given."""
     if (rule.column is None) is (not rule.columns):
         fix = "give column or columns"
         raise Fault(

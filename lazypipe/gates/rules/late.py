@@ -1,4 +1,4 @@
-"""The rule ``late``: a row must come before its window has closed."""
+"""The rule ``late``: a row must arrive before its window has closed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rules on what text stands for, and on types: ``parseable``, ``is_type``."""
+"""Rules on text that is parsed, and on types: ``parseable``, ``is_type``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rules on how rows lie in time: ``freshness``, ``no_gaps``."""
+"""Rules on event times: ``freshness``, ``no_gaps``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rows that a gate puts aside: a dataset of their own, which says what is put aside now.
+"""The quarantine of a gate: a dataset of its own, with the rows that are in quarantine now.
 
 Where an output knows its rows by their units, so does its quarantine, and rows leave with their unit. Otherwise what is put aside
 replaces what was, or is added to it; then rows leave whose key has come by, good.

@@ -1,4 +1,4 @@
-"""One try at one segment: write to files that nobody sees, audit, publish; or take everything away again."""
+"""One attempt at one segment: write to files that readers do not see, audit, publish; or delete everything again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The audit of one try at a segment: what its gates found, over all rows that the output will have."""
+"""The audit of one attempt at a segment: what its gates found, over all rows that the output will have."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ class Audit(Part):
         return next((c["failed"] for r in reports for c in r["checks"] if c["id"] == check.id), None)
 
     def _count_repeated(self, check: Check, tap: Tap, good: pl.LazyFrame) -> int:
-        """Return how many of all rows have a key that repeats: those that went on, now and before, and those put aside."""
+        """Return how many of all rows have a key that repeats: good rows, now and before, and quarantined ones."""
         schema = self.target.schema
         names = [n for n in schema if n in check.columns]
         aside = Quarantine(self.query, self.segment.node).dataset

@@ -1,4 +1,4 @@
-"""After a query has failed: which file, which stage, which operation or rule. Slow, exact, and only run then."""
+"""Finds out which file, stage, operation or rule made a query fail. Slow and exact, and run only after a failure."""
 
 from __future__ import annotations
 

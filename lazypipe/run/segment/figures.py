@@ -1,4 +1,4 @@
-"""What is kept of each unit beside an output's data: the figures that it adds up to, and the hashed keys of its rows.
+"""What is stored for each unit beside an output's data: its partial aggregates, and the hashed keys of its rows.
 
 Of other sides in which rows are looked up, what they hold of each key is kept too.
 
@@ -41,7 +41,7 @@ _AT_ONCE = 2
 
 
 class Places:
-    """The units that hold rows of each group, told on the way: distinct pairs. Of many, only some are held in memory; the others are in files below ``spill``."""
+    """The units that hold rows of each group, collected while rows are processed: distinct pairs. Only some of many are held in memory; the others are in files below ``spill``."""
 
     def __init__(self, spill: Path) -> None:
         self._spill = spill
@@ -205,15 +205,15 @@ class Kept:
         commit = replace(self.work.commit, files=tuple(files), schema=schema, partition_by=(), gone=frozenset())
         return not_ruled_out(figures, commit, keys)
 
-    # hashed keys: as they come, unit by unit; whoever reads them reads all, or those of some units
+    # hashed keys: as they come, unit by unit; all of them are read, or those of some units
 
     @property
     def _by_units(self) -> list[Side]:
-        """The sides of which hashed keys are kept by unit."""
+        """The lookups whose hashed keys are stored by unit."""
         return [s for s in self.work.keeping if s in self.work.sides]
 
     def note_keys(self, taps: Mapping[str, Tap], told: Callable[[pl.LazyFrame], pl.LazyFrame], prefix: str) -> None:
-        """Write the hashed keys of the rows that this run has read; ``told`` puts units in the place of numbers of files."""
+        """Write the hashed keys of the rows that this run has read; ``told`` replaces numbers of files by units."""
         rows = [told(taps[node].hashes[check].frame()) for node, check in self.work.hashed]
         self.keys |= zip(self.work.hashed, self._written(rows, prefix), strict=True)
 

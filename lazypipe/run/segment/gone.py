@@ -1,4 +1,4 @@
-"""Which keys were removed from an output, and when: beside its log, so that an earlier row that comes late brings none of them back.
+"""Which keys were removed from an output, and when: stored beside its log, so that an older row that arrives late does not bring them back.
 
 Of versions, also when keys were said to be as they were: an earlier version that comes late holds until then.
 
@@ -83,7 +83,7 @@ class GoneKeys:
             self.files = (*(f for f in self.files if f not in small), *self._write(together, f"{prefix}m"))
 
     def forget(self, keys: pl.LazyFrame, key: Sequence[str], prefix: str) -> None:
-        """Write the files anew without some keys: what is to be removed without a trace is not to stand here either."""
+        """Rewrite the files without some keys: what must be removed without a trace must not be here either."""
         if not self.files or not set(key) <= set(self.columns):
             return
         rows = self._scan(self.files)

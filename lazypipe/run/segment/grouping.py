@@ -1,4 +1,4 @@
-"""The step at which an output is cut in two: figures of each unit are kept ahead of it, and the rows behind it are made of these figures.
+"""The step at which an output is split: before it, partial aggregates are stored for each unit; after it, rows are computed from these.
 
 A step that is folded is made of the figures of units. One that goes by groups is made of their rows, which are read again; what is kept of
 each unit then are just the groups that it holds.
@@ -39,7 +39,7 @@ FIGURES = "@figures"
 """What is kept of each unit, in the plan of the query that makes an output of that."""
 
 _CELLS, _BYTES = 100 * FEW, 4 * FEW_BYTES
-"""Values of figures, and bytes of their files, of which those of some groups are made in memory: as many as few rows of a hundred columns have."""
+"""Up to so many values of partial aggregates, and so many bytes of their files, some groups are computed in memory: as many as a few rows of a hundred columns have."""
 
 
 _NARROW = 8
@@ -94,7 +94,7 @@ class Grouping:
 
     @property
     def _spread(self) -> Spread | None:
-        """How to find the groups that figures belong to, where the figures lack a column by which groups are told apart; None where they have all."""
+        """How to find the groups of partial aggregates that lack a grouping column; None if they have all of them."""
         told = self._fold is None or {*self.by} <= self.within.keys()
         return None if told or self._fold is None else self._fold.spread
 
@@ -128,7 +128,7 @@ class Grouping:
         """Return what is to be kept of each unit that this run reads."""
         query, node, step = self.query, self.node, self.step
         inputs = {n: query.table(n, self._reads) for n in node.inputs}
-        # how far event time is can be told once all rows have flowed by
+        # event time is known once all rows have flowed by
         ahead = query.stepped(node, inputs, step, query.counts(node))
         if self.work.reread:
             rows = self._in_one_type(query.with_units(ahead.frame.select(*self.by, UNIT).unique()))

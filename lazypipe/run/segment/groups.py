@@ -1,4 +1,4 @@
-"""Only those rows of an output are made anew whose groups a change touches.
+"""Rebuilds only those rows of an output whose groups a change affects.
 
 The figures of units that came, and of those that are gone, say which groups these are. Their rows are computed from the figures that may be
 theirs; the data files that hold them are written again without them, small ones together with the new rows, and all of that is one commit. Data files are sorted by the
@@ -134,7 +134,7 @@ class Groups:
         return fitted(self.touched.rename(dict(self.work.groups)), self.commit.schema)
 
     def __str__(self) -> str:
-        """Say what is made anew."""
+        """Say what is rebuilt."""
         many = self.touched.height
         return f"{many:,} group{'s' * (many != 1)} touched, of {self.commit.rows:,} rows"
 

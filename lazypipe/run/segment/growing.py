@@ -1,4 +1,4 @@
-"""Rows that were written before the columns of their output came to be what they are."""
+"""Existing rows of an output whose columns have been added or widened since."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How the files of one try at a segment are laid out: as before, or as a layout that is chosen ahead of writing, or after it."""
+"""How the files of one attempt at a segment are laid out: as before, or in a layout chosen before or after writing."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class LayingOut(Part):
 
     @property
     def _has_folders(self) -> bool:
-        """Whether values of columns may be folders: where groups are made anew, what is left of files is put together."""
+        """Whether partition columns may be chosen: where groups are rebuilt, the rest of their files is merged."""
         return not self.work.groups
 
     def choose(self) -> None:
@@ -150,12 +150,12 @@ class LayingOut(Part):
 
 
 def _rows_of(files: Sequence[FileInfo]) -> int:
-    """Return about how many rows stand in files, 0 if that is not told by the footers of some of them."""
+    """Return about how many rows files have; 0 if the footers of some of them do not say it."""
     known = [f for f in files if f.size and f.uri.endswith(".parquet") and uris.is_local(f.uri)]
     some = known[:: -(-len(known) // _FOOTERS) or 1]
     try:
         rows = sum(sum(footer_of(f.uri, None).group_rows) for f in some)
-    except Exception:  # whatever it is: the run meets it too, and tells where
+    except Exception:  # whatever it is: the run fails on it too, and reports where
         return 0
     size = sum(f.size or 0 for f in some)
     return rows * sum(f.size or 0 for f in known) // size if size else 0

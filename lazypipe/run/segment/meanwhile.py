@@ -1,4 +1,4 @@
-"""What ends a try at a segment without being wrong: it is tried once more."""
+"""Why an attempt at a segment ends without an error: something changed meanwhile, and it is tried again."""
 
 from __future__ import annotations
 

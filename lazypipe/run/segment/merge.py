@@ -1,4 +1,4 @@
-"""How a run's rows and those that are there become the next version of an output, by its mode.
+"""How the rows of a run and the existing rows become the next version of an output, depending on its mode.
 
 Rows come as files that nobody sees. Which files of the last version hold their keys is found by statistics and keys; only the rows of
 those keys are compared, part by part, and only files that hold keys of which something changes are written again

@@ -1,4 +1,4 @@
-"""Keys by which rows are looked up in other sides, noted while the rows flow by."""
+"""The keys that rows are looked up by in other inputs, noted while the rows flow by."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the parts of one try at a segment share: its query, and where it writes."""
+"""What the parts of one attempt at a segment share: its query, and where it writes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Publishing what one try at a segment wrote, once it is audited: what is put aside, files, figures and state, in one commit."""
+"""Publishes what one attempt at a segment wrote, after its audit: quarantine, files, partial aggregates and state, in one commit."""
 
 from __future__ import annotations
 

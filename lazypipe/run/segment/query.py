@@ -1,4 +1,4 @@
-"""The query of one segment: compiled nodes lowered over this run's inputs, with functions put in that rows flow through.
+"""The query of one segment: compiled nodes over the inputs of this run, with the functions that rows flow through.
 
 These count what must be counted on the way: gates, casts, keys of joins, fields of text files. They run on the streaming
 engine's own threads, so none of them may start a streaming query (docs/decisions/0001).
@@ -159,7 +159,7 @@ class Query:
         return self.told(frame)
 
     def told(self, frame: pl.LazyFrame) -> pl.LazyFrame:
-        """Return rows with their units if the output says them, without them where they only told gates the file of a row."""
+        """Return rows with their units if the output stores them, otherwise without: then they only gave gates the file of a row."""
         return self.with_units(frame) if self.work.told_apart else self._untold(frame)
 
     def with_units(self, frame: pl.LazyFrame) -> pl.LazyFrame:
@@ -175,7 +175,7 @@ class Query:
         return frame.with_columns(pl.coalesce(FILE_COLUMN, file).alias(FILE_COLUMN))
 
     def frame(self, name: str, reads: Container[str] | None = None) -> pl.LazyFrame:
-        """Return a node's rows as this run computes them: counted, checked, split; a gate may leave out columns that nobody ``reads``."""
+        """Return a node's rows as this run computes them: counted, checked, split; a gate may leave out columns that are not in ``reads``."""
         units = self.work.units.get(name)
         if name in self.run.kept:
             shared = self._shared(name)
@@ -385,7 +385,7 @@ class Query:
         return [] if FILE_COLUMN in node.schema else found
 
     def unit(self, name: str) -> tuple[str, ...]:
-        """Return the column with each row's unit, where rows are told apart by it."""
+        """Return the column with each row's unit, if rows have one."""
         return () if self.work.adds else self._carried(name)
 
     def _carried(self, name: str) -> tuple[str, ...]:
@@ -419,7 +419,7 @@ class Query:
         self.watches.refuse_repeats(self._compared, came=rows > 0)
 
     def _compared(self, node: Node) -> Mapping[str, Table]:
-        """Return the inputs of a join whose keys are said to be unique.
+        """Return the inputs of a join whose keys are declared unique.
 
         Of one that goes by groups all rows of these are compared, and any that is there besides was before.
         """
@@ -478,7 +478,7 @@ class Query:
 
     @cached_property
     def notify(self) -> Callable[[int], None]:
-        """What tells of progress; a plan holds it through its taps, and it holds no plan."""
+        """The callback for progress. A plan refers to it through its taps, so it must not refer to a plan."""
         observer, name, number, many = self.run.observer, self.segment.name, self.number, len(self.plan.segments)
         taps = self.taps
         return lambda _: observer(name, number, many, sum(t.rows for t in taps.values()))

@@ -1,4 +1,4 @@
-"""Where one try at a segment writes: an output, or what is kept for later segments; and what of it nobody sees yet."""
+"""Where one attempt at a segment writes: an output, or rows kept for later segments; and what readers do not see yet."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run notes of rows on their way, besides its gates: counts of operations, keys of joins, short rows of text files.
+"""What a run observes of passing rows besides its gates: counts of operations, keys of joins, short rows of text files.
 
 These functions run on the streaming engine's own threads, so none of them may start a streaming query (docs/decisions/0001).
 """

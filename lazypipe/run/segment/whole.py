@@ -1,4 +1,4 @@
-"""Which closed windows are whole in a run: judged while their rows flow by, and afterwards of those without any row.
+"""Which closed windows are complete: checked while their rows flow by, and afterwards for windows without rows.
 
 What is expected of a window is a matter of its rows, of the files that reach into it, and of its marker; for how long it is waited for,
 of the run's clock. So a window is given or held back by what there is and when, in whatever order it came.

@@ -1,4 +1,4 @@
-"""Writing the rows of one try at a segment to files that nobody sees, with what is kept beside them."""
+"""Writes the rows of one attempt at a segment to files that readers do not see, with what is stored beside them."""
 
 from __future__ import annotations
 
@@ -118,14 +118,14 @@ class Writing(Part):
             self.target.groups = self._touched(grouping, counted.held)
 
     def _write_places(self, grouping: Grouping, suffix: str) -> None:
-        """Write which units hold rows of which groups, as that was noted on the way."""
+        """Write which units hold rows of which groups, as noted while rows were processed."""
         pairs = grouping.pairs()
         if pairs is not None:
             grouping.within = untagged(pairs.collect_schema())
             grouping.figures = grouping.note(grouping.beside.write(pairs, self.target.prefix(suffix)))
 
     def _touched(self, grouping: Grouping, noted: pl.DataFrame | None) -> Groups | None:
-        """Return the groups that are to be made anew, and tell the grouping; None if all are better made anew."""
+        """Return the groups to rebuild, and pass them to the grouping; None if it is better to rebuild all."""
         work, commit, grouping.touched = self.work, self.work.commit, None
         assert commit is not None
         if work.whole or (self.plan.nodes[self.segment.node].checks and self.target.reported() is None):
@@ -137,7 +137,7 @@ class Writing(Part):
         return Groups(self.target.dataset, commit, work, touched, self.target.schema)
 
     def shared_keys(self) -> dict[Side, pl.LazyFrame]:
-        """Write the keys by which rows were looked up that are kept for this run only: whoever reads these keeps them as its own."""
+        """Write the lookup keys of rows that are kept for this run only: the outputs that read these rows store the keys as their own."""
         found = {}
         for number, side in enumerate(self.work.sides):
             sink = DatasetSink(self.target.uri + ".keys", self.target.prefix(f"k-{number:03}"), spill=True)

@@ -1,1 +1,1 @@
-"""Datasets: data files, and the commit log that says which of them are in force."""
+"""Datasets: data files, and the commit log that says which of them are current."""

@@ -1,4 +1,4 @@
-"""The data files of a dataset as rows: under the names and types of its columns, whatever they are like inside."""
+"""The data files of a dataset as rows, with the names and types of the dataset's columns, however each file stores them."""
 
 from __future__ import annotations
 

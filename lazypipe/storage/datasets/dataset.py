@@ -1,4 +1,4 @@
-"""Datasets: Hive-partitioned Parquet files and a commit log. Readers see whole commits and nothing else."""
+"""Datasets: Hive-partitioned Parquet files and a commit log. Readers see complete commits and nothing else."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Between which values the columns lie by which rows of a dataset are looked up, of each of its files.
+"""The lowest and highest value in each data file, of the columns by which rows are looked up.
 
 Footers say it of row groups, folders of files. What the footers of a file say all in all stands in the commit too, so that thousands of
 files are ruled out without one of them being opened (docs/decisions/0046-bounds-in-commits.md).

@@ -1,4 +1,4 @@
-"""Keyed changes: the data files of a dataset that hold some keys are found, and only they are written again without them.
+"""Changes by key: finds the data files of a dataset that contain some keys, and rewrites only these without them.
 
 The bounds in the commit, the footers' statistics and the folders' values rule out most files without reading any data. Of those that are left, the key
 columns are read and joined with the keys, which says exactly which files hold some. One commit then publishes the rewritten files
@@ -264,7 +264,7 @@ class _Work:
 
     def _held(self, files: Sequence[DataFile], keys: pl.LazyFrame) -> pl.DataFrame:
         """Return the keys that stand in files, each with the number of its file."""
-        if FILE_COLUMN in self.commit.schema:  # rows put aside tell where they came from, in a column of this very name
+        if FILE_COLUMN in self.commit.schema:  # quarantined rows have their source file in a column of this very name
             there = pl.concat(
                 [
                     self._scan([f]).select(*self.on, pl.lit(n, dtype=pl.UInt32).alias(_NUMBER))
@@ -366,7 +366,7 @@ class _Box(NamedTuple):
 
 
 def _hits(batch: pl.DataFrame, boxes: Sequence[_Box]) -> set[int]:
-    """Return the files of which a box may hold a key of the batch."""
+    """Return the files with a bounding box that may hold a key of the batch."""
     if not boxes:
         return set()
     columns = [(at, physical) for at, s in enumerate(batch) if (physical := as_bounded(s)) is not None]

@@ -1,4 +1,4 @@
-"""The commit log of a dataset: numbered files, each created exclusively, each a whole statement of what is live.
+"""The commit log of a dataset: numbered files, each created exclusively, each with the full list of current files.
 
 Long lists in it may be told by what has changed since those of a file beside it (``storage.since``), never since another commit.
 

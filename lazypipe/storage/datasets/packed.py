@@ -1,4 +1,4 @@
-"""Long lists in plain data as one text each, which JSON reads and writes at once, and not value by value; counting is told, not written."""
+"""Long lists packed into one text each, which JSON reads and writes faster than single values; the numbers of a sequence are not written out."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def pack(plain: Any) -> Any:
 
 
 def is_range(plain: Sequence[Any]) -> bool:
-    """Whether values are whole numbers that count up, which is told in a few bytes.
+    """Whether values are whole numbers that count up, which takes only a few bytes.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Long lists told by what has changed in them since lists that are kept beside the log, once for many commits.
+"""Long lists stored as differences from lists beside the log, which are written once for many commits.
 
 What an output has consumed is a list with an entry for each file, and mostly the list of the commit before with a few more. A commit
 names the lists that it rests upon, and says of each of its own how it comes of one of these (docs/decisions/0049-commits-rest-upon-lists.md).
@@ -26,7 +26,7 @@ _SINCE, _TEXTS = "\0since", "\0since_json"
 """Keys that nothing a user can name is called: of lists of names and numbers, and of lists of anything else, which are kept as JSON."""
 
 _PLAIN = {str, int, type(None)}
-"""Types of which values that are equal are the same: true is 1, and 1 is 1.0."""
+"""Types whose equal values are identical: elsewhere, true equals 1, and 1 equals 1.0."""
 
 
 class Splice(NamedTuple):
@@ -67,7 +67,7 @@ class Rest:
 
 
 _LARGE = 2 << 20
-"""Bytes of a file above which it is parsed anew each time, rather than kept in memory."""
+"""A file with more bytes is parsed each time, rather than kept in memory."""
 
 
 def read_lists(data: bytes, hashed: str) -> Lists | None:
@@ -79,7 +79,7 @@ def read_lists(data: bytes, hashed: str) -> Lists | None:
 
 @lru_cache(maxsize=2)
 def _parsed(data: bytes) -> Lists:
-    """Commits that are read one after the other mostly rest upon the same lists; nobody changes these in place."""
+    """Successive commits mostly refer to the same lists; these are never changed in place."""
     return _parse(data)
 
 
@@ -190,7 +190,7 @@ def uses_lists(written: bytes) -> bool:
 
 
 def untold(plain: Any, lists: Lists) -> Any:
-    """Return what was told as it was; raises KeyError, TypeError, ValueError or IndexError for what was not."""
+    """Restore lists from their differences; raises KeyError, TypeError, ValueError or IndexError for other data."""
     if isinstance(plain, dict):
         if _SINCE in plain:
             return _untold(plain[_SINCE], lists)

@@ -21,7 +21,7 @@ ROWS = 500_000
 """Rows at which a file that is found by its statistics is closed and the next begun."""
 
 LEAST = 1 << 13
-"""Rows of which a file is never closed for the sake of changes: to write so many again takes as long as to write one file more."""
+"""A file is never closed below this number of rows to make changes cheaper: rewriting so many rows takes as long as writing one more file."""
 
 _ROOT = 32
 
@@ -29,7 +29,7 @@ _ROOT = 32
 def most_rows(rows: int, files: int | None = None) -> int:
     """Return at how many rows a file is closed, of a dataset of so many ``rows`` in which groups change.
 
-    Who changes one row writes its file anew, and who reads all opens each: both take longer with the root of the rows only. Of more
+    A change of one row rewrites its file, and a reader of all rows opens each file: this way, both costs grow only with the root of the rows. Of more
     than half as many ``files``, if that is given, each has more rows.
 
     Examples

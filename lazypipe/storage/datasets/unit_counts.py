@@ -1,4 +1,4 @@
-"""How many rows data files hold of each unit, from their footers as far as these tell it.
+"""How many rows of each unit a data file holds, from footers as far as these show it.
 
 Rows that were read at once are of one file, and are written one behind the other, so most row groups hold one unit: its number is both
 bounds of the column. Only of the others is that column read.

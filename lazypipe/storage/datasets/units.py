@@ -1,4 +1,4 @@
-"""Units: the parts of an input that come, change and go as one, and the column that tells each row's unit.
+"""Units: the parts of an input that are added, changed and removed together, and the column with each row's unit.
 
 A unit is a file of a source as it was at one time. Where every row of an output is made of one row of its input, the output's
 data files carry the unit of each row in a column that readers do not see. So a file that changes takes just its own rows

@@ -1,4 +1,4 @@
-"""Deleting what no reader of a dataset can reach any more: versions, their files, and what was left by runs that were killed."""
+"""Deletes what no reader of a dataset can reach any more: old versions, their files, and what killed runs left behind."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Files whose protocol Polars does not speak, read through fsspec."""
+"""Files on protocols that Polars does not support, read through fsspec."""

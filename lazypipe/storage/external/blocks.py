@@ -1,4 +1,4 @@
-"""CSV and NDJSON of any length in bounded memory: blocks cut between rows, each decoded by Polars with the full schema."""
+"""CSV and NDJSON of any length in bounded memory: split into blocks between rows, each decoded by Polars with the full schema."""
 
 from __future__ import annotations
 

@@ -154,7 +154,7 @@ def open_by_row(
 
 
 class _Unpacked:
-    """The lines of a file that is compressed in a way which Polars alone knows, as a temporary copy; what ends them is not told."""
+    """The lines of a file in a compression that only Polars supports, as a temporary copy; how lines end is not known."""
 
     on_lines = True
 

@@ -1,4 +1,4 @@
-"""Opening files of any fsspec protocol: by position where that is cheap, else by way of a temporary copy.
+"""Opens files on any fsspec protocol: by byte position where that is cheap, otherwise through a temporary copy.
 
 A handle reads exactly the bytes that it is asked for (no read-ahead), belongs to one reader, and shares no position with
 another, whatever the filesystem does.

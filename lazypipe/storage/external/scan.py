@@ -1,4 +1,4 @@
-"""Scanning files whose protocol Polars does not speak: ``memory``, ``zip``, ``sftp``, ``ftp``, ``github``, fsspec chains.
+"""Scans of files on protocols that Polars does not support: ``memory``, ``zip``, ``sftp``, ``ftp``, ``github``, fsspec chains.
 
 Each URI becomes one source of a ``pl.scan_external_reader``, so that plans show it and Polars asks for just the columns, the
 filter and the rows that it needs. Parquet is read by byte ranges, CSV and NDJSON block by block; what can only be read whole

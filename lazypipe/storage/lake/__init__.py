@@ -1,1 +1,1 @@
-"""Delta Lake: a dataset's commits told once more as a Delta log over the same files, and tables of others read by theirs."""
+"""Delta Lake: a dataset's commits written again as a Delta log over the same files, and other tools' Delta tables as sources."""

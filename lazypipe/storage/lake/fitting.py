@@ -1,4 +1,4 @@
-"""Files that a Delta reader would misread, written anew: with rows that are dead, in forms that a scan undoes, in other folders."""
+"""Rewrites files that a Delta reader would misread: with deleted rows, encoded columns, or in other folders."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class Fitted:
 
 
 def fitted(dataset: Dataset, commit: Commit) -> Fitted:
-    """Return a commit with files that a Delta reader reads right: those that it would not are written anew.
+    """Return a commit whose files a Delta reader reads correctly: those that it would misread are rewritten.
 
     Raises
     ------

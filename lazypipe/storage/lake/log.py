@@ -1,4 +1,4 @@
-"""A Delta log: numbered lists of actions, and checkpoints that say what all of them come to."""
+"""A Delta log: numbered lists of actions, and checkpoints that sum them up."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A dataset's commits, told once more as versions of a Delta table over the same files.
+"""A dataset's commits, written again as versions of a Delta table over the same files.
 
 The commit log stays the truth: a version of the table is written after the commit that it tells of, and what is missing because
 a run was killed in between is written by whoever comes next, in order, and always alike.
@@ -78,7 +78,7 @@ def catch_up(uri: str, log: CommitLog, latest: Commit, storage_options: Mapping[
         said = actions(found, commit, uri, version, storage_options)
         try:
             table.create(number, said)
-        except FileExistsError:  # somebody else tells of it too, or has noted something: look again
+        except FileExistsError:  # another process publishes it too, or has noted something: look again
             return version - told - 1 + catch_up(uri, log, latest, storage_options)
         except Exception as error:  # any store's own errors: the caller learns which log it was
             what = f"the Delta log cannot be written: {first_line(error)}"
@@ -113,7 +113,7 @@ def _told(uri: str, table: DeltaLog, last: int) -> int:
 
 
 def _own(found: Iterable[Action]) -> int | None:
-    """Return the dataset's version that a version of the table tells of, None if it is not ours."""
+    """Return the dataset's version behind a version of the table; None if it is not ours."""
     told = (action["txn"] for action in found if "txn" in action)
     return next((int(t["version"]) for t in told if t["appId"] == APP), None)
 

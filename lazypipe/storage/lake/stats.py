@@ -1,4 +1,4 @@
-"""What a Delta log says of a file's values, so that readers leave out files: taken from the file's footer, read once."""
+"""The statistics of a file in a Delta log, so that readers can skip files: taken from the file's footer, read once."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from lazypipe.storage.parquet.ranges import Footer
 __all__ = ["MOST_COLUMNS", "of_file", "said"]
 
 MOST_COLUMNS = 32
-"""Of how many columns values are told, as other writers do: the first ones."""
+"""The number of columns with statistics: the first ones, as other writers do it."""
 
 _LONGEST = 256
 """Texts that are longer are no bounds: they would fill the log."""
@@ -25,7 +25,7 @@ _LONGEST = 256
 def of_file(uri: str, rows: int, schema: Mapping[str, pl.DataType], options: Mapping[str, Any]) -> str:
     """Return the statistics of a file as a Delta log writes them: at least how many rows it has.
 
-    A footer that cannot be read tells nothing: readers then open the file, and say so themselves.
+    A footer that cannot be read gives no statistics: readers then open the file, and report it themselves.
     """
     try:
         footer = footer_of(uri, options)
@@ -71,7 +71,7 @@ def said(rows: int, found: Mapping[str, Bounds | None], schema: Mapping[str, pl.
 
 
 def _value(physical: Any, dtype: pl.DataType, *, up: bool) -> Any:
-    """Return a bound as JSON has it; None if it cannot be told in a way that all readers take alike."""
+    """Return a bound as JSON; None if there is no form that all readers understand alike."""
     if dtype.is_integer():
         return physical
     match dtype:

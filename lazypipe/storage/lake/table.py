@@ -1,4 +1,4 @@
-"""Delta tables of others as sources: the files of a version by their log, and a scan that reads them as its schema says."""
+"""Delta tables of other tools as sources: the files of a version according to its log, and a scan that follows its schema."""
 
 from __future__ import annotations
 
@@ -225,7 +225,7 @@ def read_table(uri: str, storage_options: Mapping[str, Any] | None = None, versi
             raise StorageError(what, uri=_whole(root, path), fix=fix)
         made[_whole(root, path)] = (int(add.get("modificationTime") or 0), add)
     files = tuple(
-        # a file is never written twice, so that when it was written tells it apart
+        # a file is never written twice, so its time of writing identifies it
         FileInfo(where, add.get("size"), str(at * 1_000_000))
         for where, (at, add) in sorted(made.items(), key=lambda item: (item[1][0], item[0]))
     )
@@ -234,7 +234,7 @@ def read_table(uri: str, storage_options: Mapping[str, Any] | None = None, versi
 
 
 def _is_said(value: Any) -> bool:
-    # checkpoints of some writers have structs of nulls where nothing is said
+    # checkpoints of some writers have structs of nulls for missing values
     return isinstance(value, Mapping) and any(v is not None for v in value.values())
 
 
@@ -290,7 +290,7 @@ def _keys(where: str, by: Sequence[str], schema: pl.Schema, add: Mapping[str, An
 
 
 def _value(text: str, dtype: pl.DataType) -> Any:
-    """Return the value that a partition's text stands for.
+    """Return the value that a partition's text means.
 
     Examples
     --------
@@ -331,7 +331,7 @@ def _rows(made: Mapping[str, tuple[int, Mapping[str, Any]]]) -> dict[str, int]:
 def _count(stats: str) -> int | None:
     try:
         rows = json.loads(stats).get("numRecords")
-    except (ValueError, AttributeError):  # only a help for whoever counts
+    except (ValueError, AttributeError):  # only a help for row counts
         return None
     return rows if isinstance(rows, int) else None
 

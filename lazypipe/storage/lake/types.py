@@ -1,4 +1,4 @@
-"""The types of Delta Lake and those of Polars, and which columns a Delta table cannot hold."""
+"""Delta Lake's types and Polars' types, and which columns a Delta table cannot hold."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""How data is best kept: measured choices of types, encodings, order and files, and what keeps them good."""
+"""How data is best stored: measured choices of types, encodings, sort order and files, and their maintenance."""

@@ -1,4 +1,4 @@
-"""Advice as a value: a layout, the reasons for it, and what was measured; and the words for all that."""
+"""Advice as a value: a layout, the reasons for it, and what was measured; and how it is printed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Advice on how data is best kept: what its profile speaks for is tried on a sample, and the figures decide."""
+"""Advice on how data is best stored: candidates from its profile are tried on a sample, and the measurements decide."""
 
 from __future__ import annotations
 

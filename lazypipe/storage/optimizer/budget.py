@@ -1,4 +1,4 @@
-"""The time that choosing a layout may take: asked before each piece of work whether that still fits.
+"""The time that choosing a layout may take: asked before each piece of work whether it still fits.
 
 What a piece is going to take is told by rates (``prices``). How many times longer pieces take than that is measured where there is a clock;
 without one a piece takes what its price says, so that the same rows are given the same layout whatever else the machine does.

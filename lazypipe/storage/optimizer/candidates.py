@@ -1,4 +1,4 @@
-"""What a column could be written as: forms and encodings that its profile speaks for, to be tried."""
+"""Candidates for writing a column: forms and encodings that its profile suggests, to be tried."""
 
 from __future__ import annotations
 

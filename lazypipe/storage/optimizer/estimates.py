@@ -1,4 +1,4 @@
-"""What writing and reading columns takes, estimated from their bytes before and after compression: where timing would cost too much.
+"""Estimates of the time to write and read columns, from their bytes before and after compression, where timing would cost too much.
 
 A few thousand rows are written in less time than it takes to plan the query, so their times say nothing. Their bytes do: with the type
 of a column, its encoding and its codec they tell what each value takes, by rates that were measured once (nanoseconds on one core, by

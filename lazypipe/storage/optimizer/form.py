@@ -1,4 +1,4 @@
-"""A form: how the values of one column stand in a file, and the expressions that lead there and back.
+"""A form: how the values of one column are stored in a file, and the expressions that convert them and back.
 
 A form splits a value into parts and joins parts into a value. It need not hold for every value: whoever writes compares what
 the parts join into with the value itself (``same``), and keeps what differs as it is, see ``forms``. So a form can be chosen from

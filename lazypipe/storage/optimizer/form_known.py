@@ -1,4 +1,4 @@
-"""Forms of values that a file need not hold: one value throughout, values that follow from another column."""
+"""Forms of columns that need not be stored: one value throughout, or values that follow from another column."""
 
 from __future__ import annotations
 

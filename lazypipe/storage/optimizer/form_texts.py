@@ -1,4 +1,4 @@
-"""Forms of texts: two as booleans, few as places in a list, many of one make as what varies in them, digits as bytes."""
+"""Forms of texts: two values as booleans, few values as codes, texts with a common template as their variable parts, digits as bytes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Columns in other forms in the files than readers see: written, kept whole, and undone by a scan.
+"""Columns stored in other forms than readers see: converted when written, and converted back by a scan.
 
 Beside the parts of a form (see ``form``) stands a column ``_lazypipe:NAME:plain``. It is null in every row that the form gives
 back in every bit, and holds the value itself where it does not. So a form never fails and never loses a value, whatever comes

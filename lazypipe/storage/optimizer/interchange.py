@@ -1,4 +1,4 @@
-"""Hot interchange: whether rows that programs hand each other, and read whole, are better kept as Arrow IPC than as Parquet."""
+"""Whether rows that programs pass to each other and read completely are better stored as Arrow IPC than as Parquet."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A layout: everything that decides how rows stand in data files, as one frozen value that a commit can hold."""
+"""A layout: everything that decides how rows are stored in data files, as one frozen value that a commit can hold."""
 
 from __future__ import annotations
 

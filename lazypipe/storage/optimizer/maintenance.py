@@ -1,4 +1,4 @@
-"""Keeping a dataset good: its files written anew, fewer, in order, in another layout or other partitions, without dead rows.
+"""Rewriting a dataset's files: merged, sorted, in another layout or other partitions, without deleted rows.
 
 Readers go on with the files of their version; runs that commit meanwhile do so. What was rewritten becomes visible by one commit, which
 holds the same rows and says so, so that whatever was built upon the commit before can still be committed on top of it.

@@ -1,4 +1,4 @@
-"""The ways in which each column can be written, measured: bytes of all at once, time of the smallest one by one.
+"""The options for writing each column, measured: bytes of all of them, times of the smallest ones.
 
 Columns of a Parquet file do not depend on each other. So one file that holds every column in every form tells the bytes of all of
 them, and as many such files as there are encodings tell which is the smallest for each.

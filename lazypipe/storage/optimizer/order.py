@@ -1,4 +1,4 @@
-"""The order that a layout puts rows in: by columns one after the other, or along a curve through two or three of them.
+"""The sort order of a layout: by columns one after the other, or along a curve through two or three of them.
 
 Along a curve, rows that are near each other in every column are near each other in the file, so that the row groups have narrow
 bounds in each. For that a column's values are numbered by where they fall between ``bounds``, quantiles of a sample.

@@ -1,4 +1,4 @@
-"""Orders of rows that make files small: found on a few rows, by how often values are other than in the row before.
+"""Sort orders that make files small: found on a few rows, by how often values differ from those of the row before.
 
 In a Parquet file a run of equal values takes next to nothing. Rows are sorted by the column that leaves the least bits in all
 columns, then by the next, as long as there is something to gain. The sort is stable, so what rises stays so among rows that are alike.

@@ -1,4 +1,4 @@
-"""How far data files are from an order among each other: how many of them a reader of one value must open."""
+"""How much data files overlap in their sort columns: how many of them a reader of one value must open."""
 
 from __future__ import annotations
 

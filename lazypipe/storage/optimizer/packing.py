@@ -1,4 +1,4 @@
-"""Which files of a dataset are to be written anew, and which of them together."""
+"""Which files of a dataset are to be rewritten, and which of them together."""
 
 from __future__ import annotations
 

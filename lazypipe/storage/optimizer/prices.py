@@ -1,4 +1,4 @@
-"""What each piece of choosing a layout takes where there is little time, told before it begins by what it is of.
+"""How long each piece of choosing a layout takes, predicted before it begins.
 
 Rates were measured once, on six sets of rows of 3 to 101 columns, and are rather too high. They are seconds of a machine that writes as fast as
 ``estimates`` says, times ``_PACE``: a slower one takes longer for these, and for writing the rows.

@@ -1,4 +1,4 @@
-"""What a frame's columns hold, as far as it matters for how they are kept: one look at a sample, and at footers."""
+"""A profile of a frame's columns, as far as it matters for storage: from a sample and from footers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The ways in which each column can be written, estimated where there is little time: one file of few rows tells the bytes of all.
+"""The options for writing each column, estimated when there is little time: from one file of few rows.
 
 A column stands in that file in every form that its profile speaks for, and each part of a form in every encoding that it is likely to be
 smallest in. What each takes in time follows from its bytes, see ``estimates``.

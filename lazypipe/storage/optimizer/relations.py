@@ -1,4 +1,4 @@
-"""What columns of a frame have to do with each other: one follows from another, or lies near it, or is sorted with it."""
+"""Relations between columns of a frame: one follows from another, is close to it, or is sorted with it."""
 
 from __future__ import annotations
 

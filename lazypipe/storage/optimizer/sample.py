@@ -1,4 +1,4 @@
-"""Samples: rows in stretches that are spread evenly over all of them, so that neighbours in the sample are neighbours.
+"""Samples: runs of consecutive rows, spread evenly over all rows.
 
 How often a value is that of the row before, and whether values rise, can be seen only where rows follow one another.
 """

@@ -1,4 +1,4 @@
-"""What texts have in common: the make of a column's texts, found from some of them."""
+"""The common template of a column's texts, found from some of them."""
 
 from __future__ import annotations
 

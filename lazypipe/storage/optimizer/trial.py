@@ -1,4 +1,4 @@
-"""Trials: a few rows written in one way, and read again; bytes are counted, time comes from a clock that is given."""
+"""Trials: a few rows written in one way and read again; bytes are counted, time comes from a given clock."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What readers ask of a dataset: which columns they filter, join, group, sort and take, and how often."""
+"""How readers use a dataset: which columns they filter, join, group, sort and select, and how often."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Writing rows as a layout says: options for Polars' writer, or files by pyarrow's, which knows more, batch by batch.
+"""Writing rows in a layout: with Polars' writer, or batch by batch with pyarrow's, which has more options.
 
 With pyarrow rows are gathered per partition until they make a row group; what is gathered at one time is bounded, so memory is too.
 """

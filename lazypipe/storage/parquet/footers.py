@@ -1,4 +1,4 @@
-"""Footers of Parquet files, read from their tails; the bytes that each column takes by them, and the range of its values."""
+"""Footers of Parquet files, read from the ends of files: the bytes of each column, and the range of its values."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which row groups can hold a row that passes a filter: proved from the footer's statistics, or kept.
+"""Which row groups can hold a row that passes a filter, according to the footer's statistics; in doubt they are kept.
 
 A filter is walked once into a small function over the bounds of its columns. Only what is understood prunes: comparisons of
 a column with a literal of its own type, ``is_in``, ``is_between``, ``is_null`` and ``is_not_null``, and AND and OR of those.

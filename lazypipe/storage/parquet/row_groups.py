@@ -1,4 +1,4 @@
-"""Where row groups of a Parquet file end, with hashes of everything up to there, by which two versions of a file are compared.
+"""Where the row groups of a Parquet file end, with hashes of everything up to there, to compare two versions of a file.
 
 A file begins as it did only if its bytes are the same, and if the footer says the same of them: the same bytes may be other rows by
 another footer, and the same footer may stand behind other bytes.
@@ -127,7 +127,7 @@ def begun(
     """Return what hashes a large Parquet file with the borders of its row groups; None if it is small, has too few, or is none."""
     if file.size is None or file.size < LARGE:
         return None
-    with suppress(Exception):  # whatever is wrong with it: whoever reads its rows says so
+    with suppress(Exception):  # whatever is wrong with it is reported when its rows are read
         return BorderHash.of(footer_of(file.uri, storage_options), threads)
     return None
 
@@ -180,5 +180,5 @@ def rows_in(files: Iterable[FileInfo], storage_options: Mapping[str, Any] | None
             )
             return rows + int(scan.select(pl.len()).collect(engine="streaming").item())
         return rows + sum(sum(footer_of(uri, storage_options).group_rows) for uri in whole)
-    except Exception:  # whatever is wrong with one: whoever reads its rows says so
+    except Exception:  # whatever is wrong with one is reported when its rows are read
         return None

@@ -34,7 +34,7 @@ TRUE, FALSE, BYTE, I16, I32, I64, DOUBLE, BINARY, LIST, SET, MAP, STRUCT, UUID =
 _INTEGERS = frozenset({I16, I32, I64})
 _MAX_DEPTH = 64
 
-#: field id → (type code, value); fields that nobody here knows are carried along.
+#: field id → (type code, value); unknown fields are kept.
 ThriftStruct: TypeAlias = "dict[int, tuple[int, Any]]"
 
 

@@ -1,1 +1,1 @@
-"""CSV and NDJSON: cells, lines, headers, and rows that no reader takes."""
+"""CSV and NDJSON: cells, lines, headers, and broken rows."""

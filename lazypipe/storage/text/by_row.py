@@ -1,4 +1,4 @@
-"""Rows of CSV and NDJSON that no reader takes, told apart from those that it does: where a contract says so, these alone are set aside.
+"""Broken rows of CSV and NDJSON, separated from the good ones: where a contract says so, only these are quarantined.
 
 Polars stops at a row with too many fields, at a quote that nothing closes, at a line that is no JSON. So a file that cannot be read is
 read here once more, by blocks: a block of sound rows as Polars reads it, and of one that has others the rows one by one, as they stand
@@ -31,7 +31,7 @@ BROKEN = WHOLE_ROW
 """The check that counts rows which cannot be read, and puts them in quarantine."""
 LINE, TEXT, WHY = (f"{BROKEN}:{name}" for name in ("line", "text", "why"))
 COLUMNS = pl.Schema(dict.fromkeys((LINE, TEXT, WHY), pl.String()))
-"""What is told of a row that cannot be read: the line where it begins, what stands there, and why."""
+"""What is reported about a broken row: the line where it begins, its text, and the reason."""
 
 _BLOCK = 8 << 20
 _WINDOW = 1 << 20
@@ -40,7 +40,7 @@ _NO_TEXT = "it is not UTF-8"
 
 
 def untold(schema: Mapping[str, pl.DataType]) -> pl.Schema:
-    """Return the columns of a file without what is told of rows that cannot be read."""
+    """Return the columns of a file without those about broken rows."""
     return pl.Schema({n: t for n, t in schema.items() if n not in COLUMNS})
 
 
@@ -50,7 +50,7 @@ class Opens(Protocol):
     on_lines: bool
 
     def open(self) -> BinaryIO:
-        """Return what stands in it, decompressed."""
+        """Return its content, decompressed."""
 
     def lines_ahead(self) -> int:
         """Count the lines ahead of the part, if only a part of a file is read."""
@@ -60,7 +60,7 @@ class Opens(Protocol):
 
 
 class Rows(Protocol):
-    """How the rows of a text format are told apart, and which of them can be read."""
+    """How a text format is split into rows, and which of them can be read."""
 
     def split(self, block: bytes, *, last: bool) -> tuple[list[tuple[int, bytes]], int]:
         """Return the rows of a block that begins with one, each with the number of lines ahead of it, and the offset behind them.
@@ -79,7 +79,7 @@ class Rows(Protocol):
 
 
 class CsvRows:
-    """Rows of CSV, as Polars tells them apart: what has an odd number of quotes goes on behind the line break.
+    """Rows of CSV, split as Polars splits them: a line with an odd number of quotes continues after the line break.
 
     A row that would be read in no other way than that its quote was never closed is its first line alone, so that no row
     behind it is lost.
@@ -227,7 +227,7 @@ def _is_text(row: bytes) -> bool:
 
 
 def rows_of(text: TextFormat) -> Rows:
-    """Return what tells the rows of a text format apart."""
+    """Return the splitter for the rows of a text format."""
     return CsvRows(text.options) if isinstance(text, Csv) else NdjsonRows()
 
 

@@ -1,4 +1,4 @@
-"""Cells: text that is to be a value of a type, and values of one type that are to be of another.
+"""Cells: text converted to a type, and values converted from one type to another.
 
 Both are expressions that never fail: what does not fit becomes null, beside which stands the condition that it did not fit.
 So nothing becomes null in silence, and each cell can go where the contract says.
@@ -224,7 +224,7 @@ _UTF8 = (
 def refused(source: pl.DataType, target: pl.DataType) -> bool:
     """Whether no value of one type can become one of the other and still say the same.
 
-    A number is no moment: in which unit it counts, and from when, no type tells.
+    A number is no datetime: its type does not say in which unit it counts, and from when.
 
     Examples
     --------

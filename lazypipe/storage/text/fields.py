@@ -1,4 +1,4 @@
-"""Fields of NDJSON that no column takes: Polars' reader passes over them in silence, so they are looked for behind a query.
+"""Fields of NDJSON that no column takes: Polars' reader skips them silently, so they are looked for after a query.
 
 What types are taken from are the first lines of files. A field that only later lines have, or only later files, would be lost with
 all that stands in it.
@@ -30,7 +30,7 @@ _CHUNK = 4096
 def refuse_unknown_fields(files: Sequence[FileInfo], reader: Reader, schema: pl.Schema) -> None:
     """Raise SourceError for the first line of NDJSON with a value in a field that ``schema`` lacks; names file, line and field.
 
-    A field that is null says nothing. Lines are sound JSON objects: whoever has read them would have said so.
+    Null fields do not count. Lines are valid JSON objects: otherwise the reader before would have failed.
     """
     by_row, known = TEXT in schema, pl.Struct(untold(schema))
     passed = (

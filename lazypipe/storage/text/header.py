@@ -1,4 +1,4 @@
-"""What the header of a CSV says about how the file is written: names that Polars takes, and that nobody meant."""
+"""Column names of a CSV that show that it is read with wrong options, such as another separator than it is written with."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def misread(names: Sequence[str], options: Mapping[str, Any], known: Collection[
         return other
     if any(
         "\0" in n or "\r" in n for n in names
-    ):  # it is no text, or all of it is the header, which is told where names are looked at
+    ):  # it is no text, or all of it is the header, which is reported where names are checked
         return None
     if len(names) < 3 and (first := _SAYS.match(names[0])) is not None:
         mark = first[1] or options.get("separator", ",")

@@ -1,4 +1,4 @@
-"""Lines of text files, looked at one by one: for CSV rows with too few fields, and for the line that cannot be read.
+"""Lines of text files, checked one by one: for CSV rows with too few fields, and for the line that cannot be read.
 
 Polars fills short rows with nulls in silence. A short row always leaves a null in the file's last column, so nothing needs
 to be looked at unless that column has nulls; then separators are counted, and only where that could mislead, rows are taken
@@ -87,14 +87,14 @@ def sound(files: Sequence[FileInfo], are: Callable[[Sequence[FileInfo]], bool]) 
         part = whole[start : start + _TOGETHER]
         try:
             found += [f.uri for f in part] if are(part) else []
-        except BaseException as error:  # looked at one by one, it is told which one it was
+        except BaseException as error:  # the faulty file is found when files are checked one by one
             if not is_engine_error(error):
                 raise
     return frozenset(found)
 
 
 def bad_line(file: FileInfo, reader: Reader, schema: pl.Schema) -> int | None:
-    """Return the number of the first line at which a CSV or NDJSON file cannot be read, None if it cannot be told."""
+    """Return the number of the first line at which a CSV or NDJSON file cannot be read; None if it is not known."""
     from lazypipe.storage.external.files import reading
 
     try:
@@ -125,7 +125,7 @@ def line_where(file: FileInfo, reader: Reader, schema: pl.Schema, condition: pl.
 def _first_bad(
     file: FileInfo, reader: Reader, fits: Callable[[Sequence[tuple[int, str]]], bool], by_row: pl.Schema | None
 ) -> int | None:
-    """Return the number of the line of the first row that does not fit; ``fits`` is told rows with their lines, as they are written."""
+    """Return the number of the line of the first row that does not fit; ``fits`` is called with rows and their lines, as they are written."""
     with sound_rows(file, reader, by_row) if by_row else _rows(file, reader) as records:
         while chunk := list(itertools.islice(records, _CHUNK)):
             if fits(chunk):

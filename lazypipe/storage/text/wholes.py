@@ -1,4 +1,4 @@
-"""Whole numbers in text that is read as floats, for fractions stand beside them: from 2^53 on not all of them are floats.
+"""Whole numbers in text columns that are read as floats because others have fractions: from 2^53 on, not all of them are floats.
 
 Who declares a float has asked for what is nearest. Where it was only guessed, no number is to change in silence.
 """

@@ -120,9 +120,7 @@ def sizes(uri: str) -> dict[str, int]:
     return {path.removeprefix(root).lstrip("/"): fs.size(path) for path in sorted(fs.find(root))}
 
 
-def test_commits_are_differences_until_these_are_as_long_as_the_lists(
-    uri: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_commits_are_differences_until_these_are_as_long_as_the_lists(uri: str) -> None:
     names = [*SEEN[:300]]
     made = []
     for number in range(300, 420):
@@ -172,7 +170,7 @@ def test_a_single_long_commit_rests_upon_nothing(uri: str) -> None:
     assert len([n for n in sizes(uri) if n.startswith("lists/")]) == 1
 
 
-def test_going_back_rests_upon_what_the_version_in_force_does(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_going_back_rests_upon_what_the_version_in_force_does(uri: str) -> None:
     fs, root = fsspec.core.url_to_fs(uri)
     for count in (1_000, 1_001, 1_002, 2_500, 2_501):
         deliver(uri, SEEN[:count])
@@ -191,7 +189,7 @@ def test_going_back_rests_upon_what_the_version_in_force_does(uri: str, monkeypa
     assert Dataset(uri).latest() == back
 
 
-def test_vacuum_keeps_what_versions_to_keep_rest_upon(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_vacuum_keeps_what_versions_to_keep_rest_upon(uri: str) -> None:
     for count in (1_000, 1_001, 1_002, 2_500, 2_501, 2_502):
         deliver(uri, SEEN[:count])
     log, hour = CommitLog(f"{uri}.commits"), timedelta(hours=1)

@@ -187,7 +187,7 @@ def test_bytes_per_encoding() -> None:
     assert dict(profile(pl.DataFrame({"x": [0, 7] * 32})).columns[0].encodings or {})["delta"] == 2 * 32 * 4 // 8
 
 
-def test_plain_data_tables_and_text(tmp_path: Path) -> None:
+def test_plain_data_tables_and_text() -> None:
     frame = pl.DataFrame({
         "at": [datetime(2026, 1, 1), datetime(2026, 1, 2)], "day": [date(2026, 1, 1)] * 2, "t": [time(1), time(2)], "for": [timedelta(1)] * 2,
         "price": [Decimal("1.50")] * 2, "raw": [b"\x00", b"a"], "a|b": ["x|y\n", "z" * 40], "list": [[1], None],

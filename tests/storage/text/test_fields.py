@@ -230,7 +230,7 @@ def test_fields_grow_inside_lists_and_to_wider_types(tmp_path: Path, data: str) 
     assert out == [[{"a": 1.0, "t": "1", "b": None}], [{"a": 1.5, "t": "x", "b": 2}]]
 
 
-def test_a_connection_that_is_lost_as_fields_are_looked_for(tmp_path: Path) -> None:
+def test_a_connection_that_is_lost_as_fields_are_looked_for() -> None:
     with faulty() as faults:
         data = "faulty://"
         fsspec.filesystem("faulty").pipe_file("a.ndjson", b'{"a": 1}\n')

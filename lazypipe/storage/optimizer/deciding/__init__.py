@@ -1,1 +1,1 @@
-"""What is decided of a layout, a file for each: who writes, forms and encodings of columns, order, codec, sizes, folders."""
+"""The decisions of a layout, one file for each: writer, forms and encodings of columns, order, codec, sizes, folders."""

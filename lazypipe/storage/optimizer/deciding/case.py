@@ -1,4 +1,4 @@
-"""What is known of the rows that a layout is chosen for, what has been found out, and why: what all decisions share."""
+"""What all decisions share: what is known about the rows, what has been decided so far, and why."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Forms and encodings of columns: which are looked at, what is tried of each, and what is taken so that the whole stays within limits."""
+"""Forms and encodings of columns: which columns are looked at, what is tried for each, and what is chosen within limits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where there is too little time to write anything twice: an order of rows that counting speaks for, or nothing yet."""
+"""When there is too little time to try anything: a sort order that counting suggests, or nothing yet."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who writes the files: Polars or pyarrow, as far as that is plain before columns are tried."""
+"""Who writes the files: Polars or pyarrow, as far as that is clear before columns are tried."""
 
 from __future__ import annotations
 
