@@ -16,7 +16,7 @@ from lazypipe.api.records import own_ledger
 from lazypipe.compile.compiler import bind_outputs
 from lazypipe.errors import LazypipeError, nearest
 from lazypipe.records.ledger import Ledger
-from lazypipe.run.context import run_id
+from lazypipe.run.context import named
 from lazypipe.run.maintenance import vacuum_dataset, vacuum_pipeline
 from lazypipe.run.rewrites import record_rollback
 from lazypipe.spec import loader, model
@@ -103,7 +103,7 @@ def rollback(
         If another run commits at the same time.
     """
     moment = time_of_run(now)
-    dataset, name, clock = _dataset(target, output, storage_options), run or run_id(moment), time.perf_counter()
+    dataset, name, clock = _dataset(target, output, storage_options), named(run, moment), time.perf_counter()
     book = ledger if ledger is not None or isinstance(target, str | os.PathLike) else own_ledger(target)
     made = dataset.rollback(version, run=name, time=moment)
     seconds, ended = time.perf_counter() - clock, datetime.now(UTC)
@@ -144,7 +144,7 @@ def publish_delta(
     dataset = _dataset(target, output, storage_options)
     if isinstance(target, str | os.PathLike):
         dataset.read()  # what was mistyped is told
-    return dataset.publish(run=run or run_id(moment), time=moment)
+    return dataset.publish(run=named(run, moment), time=moment)
 
 
 def _dataset(
