@@ -107,7 +107,15 @@ class Stream:
         """Stop at SIGTERM or SIGINT, like ``stop``. A second signal ends the process at once, which is safe at any time.
 
         Must be entered in the main thread. ``leave`` ends the process with an exit code.
+
+        Raises
+        ------
+        LazypipeError
+            If it is entered in another thread, to which the system brings no signals.
         """
+        if threading.current_thread() is not threading.main_thread():
+            what = "until_signalled is entered in a thread other than the main one, which alone can wait for signals"
+            raise LazypipeError(f"{what}; leave it out, and call stop() to end the stream")
         reading, writing = socket.socketpair()
         writing.settimeout(0)
 

@@ -638,6 +638,25 @@ def test_signals(site: Site) -> None:
     assert [signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)] == before
 
 
+def test_signals_are_for_the_main_thread(site: Site) -> None:
+    told: list[str] = []
+
+    def enter() -> None:
+        try:
+            with lp.stream(site.pipe()).until_signalled():
+                pass
+        except lp.LazypipeError as error:
+            told.append(str(error))
+
+    threads = threading.active_count()
+    other = threading.Thread(target=enter)
+    other.start()
+    other.join()
+    what = "until_signalled is entered in a thread other than the main one, which alone can wait for signals"
+    assert told == [f"{what}; leave it out, and call stop() to end the stream"]
+    assert threading.active_count() == threads
+
+
 def test_a_batch_that_takes_longer_than_the_interval_is_followed_at_once(site: Site) -> None:
     site.put("1", 1)
     times = [site.now, site.now + timedelta(seconds=11), site.now + timedelta(seconds=12)]

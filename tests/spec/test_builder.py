@@ -137,3 +137,44 @@ def test_one_operation_alone(step: dict[str, Any], message: str) -> None:
     with pytest.raises(lp.DefinitionError) as caught:
         lp.apply(step, pl.LazyFrame({"x": [1]}))
     assert str(caught.value) == message
+
+
+@pytest.mark.parametrize("none", [None, ()])
+def test_a_stage_without_steps_or_rules(none: Any) -> None:
+    made = lp.pipeline("p").source("a", "a.csv").stage("b", "a", do=none, gate=none).output("b", "out").build()
+    assert made == lp.pipeline("p").source("a", "a.csv").stage("b", "a").output("b", "out").build()
+
+
+@pytest.mark.parametrize(
+    ("make", "told"),
+    [
+        (
+            lambda b: b.stage("b", "a", do=5),
+            "stages.b.do: 'do' must be a list, not 5; start each operation with a dash",
+        ),
+        (lambda b: b.source("b", 5), "sources.b.uri: 'uri' must be text or a list, not 5; put it in quotes: \"5\""),
+        (
+            lambda b: b.source("b", None),
+            (
+                "sources.b: 'uri' is missing in source 'b'; "
+                "add uri: path, URI or glob pattern, or a list of them, relative to this file"
+            ),
+        ),
+        (
+            lambda b: b.source("b", ["a.csv", 5]),
+            "sources.b.uri[1]: an entry of 'uri' must be text, not 5; put it in quotes: \"5\"",
+        ),
+        (lambda b: b.output("b", 5, from_="a"), "outputs.b.to: 'to' must be text, not 5; put it in quotes: \"5\""),
+        (
+            lambda b: b.output("b", None, from_="a"),
+            (
+                "outputs.b: 'to' is missing in output 'b'; "
+                "add to: folder of the dataset, or file of the export, relative to this file"
+            ),
+        ),
+    ],
+)
+def test_arguments_of_other_types_are_told_as_in_a_file(make: Any, told: str) -> None:
+    with pytest.raises(lp.DefinitionError) as caught:
+        make(lp.pipeline("p").source("a", "a.csv").output("a", "out")).build()
+    assert str(caught.value) == told
