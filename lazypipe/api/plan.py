@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
+from lazypipe.api.forked import refuse_forked
 from lazypipe.api.now import time_of_run
 from lazypipe.compile.compiled import CompiledPipeline
 from lazypipe.compile.sources.source import BoundSource, Snapshot
@@ -123,6 +124,7 @@ class Plan(CompiledPipeline):
         from lazypipe.run.context import named
         from lazypipe.run.executor import execute
 
+        refuse_forked()
         moment = time_of_run(now)
         name = named(run, moment)
         if run:
@@ -176,6 +178,7 @@ class Plan(CompiledPipeline):
         from lazypipe.run.executor import execute
         from lazypipe.run.retry import TRIES
 
+        refuse_forked()
         wanted = self._wanted(outputs)
         extents: dict[str, Extents] = {}
         for piece in pieces(TimeRange.of(window), chunk):
@@ -302,6 +305,7 @@ class Plan(CompiledPipeline):
         from lazypipe.run import replay as replays
         from lazypipe.run.context import named
 
+        refuse_forked()
         moment = time_of_run(now)
         return replays.replay(self, output, run=named(run, moment), now=moment, actor=actor, code=code)
 
