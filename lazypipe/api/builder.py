@@ -48,6 +48,11 @@ class Builder:
             "outputs": {},
         }
 
+    def __repr__(self) -> str:
+        counts = ((len(self._data[s]), s[:-1]) for s in ("sources", "stages"))
+        parts = ", ".join(f"{n} {word}{'s' * (n != 1)}" for n, word in counts)
+        return f"<Builder {self._data['name']}: {parts}; outputs: {', '.join(self._data['outputs']) or 'none'}>"
+
     def _add(self, section: str, name: str, entry: Mapping[str, Any]) -> Self:
         if name in self._data[section]:
             raise LazypipeError(

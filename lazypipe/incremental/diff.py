@@ -48,7 +48,7 @@ _KEY, _ROW, _SIDE = KEY, ROW, "__lazypipe_side"
 Table: TypeAlias = pl.DataFrame | pl.LazyFrame | str | os.PathLike[str] | tuple[str | os.PathLike[str], int]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class RowDiff:
     """The difference between two tables.
 
@@ -88,6 +88,9 @@ class RowDiff:
         """Whether both tables have the same columns, and the same rows in the columns that were compared."""
         rows = self.inserted.height + self.updated.height + self.deleted.height
         return not (rows or self.columns_added or self.columns_removed)
+
+    def __repr__(self) -> str:
+        return f"<RowDiff {self}>"
 
     def __str__(self) -> str:
         told = [f"{n:,} {k}" for k, n in self.counts.items() if n] or ["no rows"]

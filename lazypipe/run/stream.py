@@ -75,17 +75,17 @@ class Stream:
         Called with an error that occurred before a batch had started, and the seconds until the next attempt.
     """
 
-    compile: Callable[[datetime], CompiledPipeline]
-    run: Callable[[CompiledPipeline, datetime], RunResult]
-    clock: Callable[[], datetime]
-    rng: random.Random
+    compile: Callable[[datetime], CompiledPipeline] = field(repr=False)
+    run: Callable[[CompiledPipeline, datetime], RunResult] = field(repr=False)
+    clock: Callable[[], datetime] = field(repr=False)
+    rng: random.Random = field(repr=False)
     trigger: Trigger = Trigger()
     on_gate_failure: OnGateFailure = "stop"
     backoff: Backoff = Backoff()
-    sleep: Callable[[float], object] | None = None
+    sleep: Callable[[float], object] | None = field(default=None, repr=False)
     bound: Bound = UNBOUND
-    pull: Callable[[], Sized] = tuple
-    on_retry: Callable[[LazypipeError, float], object] = field(default_factory=lambda: lambda *_: None)
+    pull: Callable[[], Sized] = field(default=tuple, repr=False)
+    on_retry: Callable[[LazypipeError, float], object] = field(default_factory=lambda: lambda *_: None, repr=False)
     _stopped: threading.Event = field(default_factory=threading.Event, repr=False)
     _counts: dict[Came, int] = field(default_factory=dict, repr=False)
     _since: datetime | None = field(default=None, repr=False)

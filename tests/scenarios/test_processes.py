@@ -203,3 +203,21 @@ def test_a_process_that_was_spawned_runs(tmp_path: Path) -> None:
     plan = lp.pipeline("p", base=tmp_path).source("a", "in.parquet").output("a", "out").build().compile()
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         assert pool.submit(plan.run).result().status == "done"
+
+
+def test_results_with_rows_are_compared_and_shown_without_them(tmp_path: Path) -> None:
+    pl.DataFrame({"k": [1, 2], "x": ["Ann", None]}).write_parquet(tmp_path / "in.parquet")
+    plan = lp.pipeline("p", base=tmp_path).source("a", "in.parquet").output("a", "out").build().compile()
+    plan.run().raise_for_status()
+    frame = plan.scan("a")
+    rules = [{"not_null": {"columns": "x", "action": "quarantine"}}]
+    shown = {
+        "<Trace of a, k = 1: 1 of a>": plan.trace("a", {"k": 1}),
+        "<RowDiff 1 deleted, 1 unchanged>": lp.diff(frame, frame.filter(pl.col("k") == 1), key="k"),
+        "<Split 1 good, 1 bad of 2 rows>": lp.split(frame, rules),
+    }
+    for text, found in shown.items():
+        again = pickle.loads(pickle.dumps(found))
+        assert (repr(found), repr(again)) == (text, text)
+        assert found == found  # a frame's own comparison gives frames
+        assert found != again

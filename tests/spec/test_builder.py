@@ -178,3 +178,12 @@ def test_arguments_of_other_types_are_told_as_in_a_file(make: Any, told: str) ->
     with pytest.raises(lp.DefinitionError) as caught:
         make(lp.pipeline("p").source("a", "a.csv").output("a", "out")).build()
     assert str(caught.value) == told
+
+
+def test_what_is_shown_of_a_builder_and_of_definitions() -> None:
+    made = lp.pipeline("p", state={"uri": "s", "storage_options": {"key": "hunter2"}})
+    made = made.source("a", "a.csv", storage_options={"key": "hunter2"}).output(
+        "a", "out", storage_options={"key": "hunter2"}
+    )
+    assert repr(made) == "<Builder p: 1 source, 0 stages; outputs: a>"
+    assert "hunter2" not in repr(made.build())
