@@ -11,6 +11,7 @@ from typing import Any
 import polars as pl
 
 from lazypipe.api.now import time_of_run
+from lazypipe.api.pipeline import Pipeline
 from lazypipe.api.plan import Plan
 from lazypipe.api.records import own_ledger
 from lazypipe.compile.compiler import bind_outputs
@@ -156,7 +157,7 @@ def _dataset(
     if isinstance(target, Plan):
         outputs = target.outputs
     else:
-        faults: list[Fault] = []
+        target, faults = Pipeline.of(target), list[Fault]()
         outputs, _ = bind_outputs(target, os.environ, faults)
         if faults:
             raise loader.problems(faults, target.origin)
@@ -176,7 +177,7 @@ def _refuse(options: Mapping[str, Any] | None) -> None:
 
 
 def vacuum(
-    target: str | os.PathLike[str] | model.Pipeline,
+    target: str | os.PathLike[str] | model.Pipeline | Plan,
     *,
     keep: int = 1,
     older_than: timedelta | str = timedelta(hours=24),
@@ -209,4 +210,5 @@ def vacuum(
         dataset = Dataset(target, storage_options)
         return vacuum_dataset(dataset, keep=keep, older_than=older_than, now=now, dry_run=dry_run)
     _refuse(storage_options)
-    return vacuum_pipeline(target, keep=keep, older_than=older_than, now=now, dry_run=dry_run)
+    definition = target.pipeline if isinstance(target, Plan) else Pipeline.of(target)
+    return vacuum_pipeline(definition, keep=keep, older_than=older_than, now=now, dry_run=dry_run)

@@ -24,7 +24,7 @@ from lazypipe.errors import LazypipeError, RunError, first_line, nearest
 from lazypipe.incremental.lockstep import KEY, ROW, lockstep
 from lazypipe.incremental.merging import shown_key
 from lazypipe.spec.frames import lazy_frame
-from lazypipe.spec.types import dtype_name
+from lazypipe.spec.types import dtype_name, is_pattern
 from lazypipe.sql.exprs import in_pairs
 from lazypipe.storage.datasets.dataset import Dataset
 from lazypipe.storage.datasets.log import Commit
@@ -120,7 +120,10 @@ class RowDiff:
         return _together(parts)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain data: counts, columns and all changes."""
+        """Return plain data: counts, columns and all changes.
+
+        Values are those of Python: ``json.dumps(…, default=str)`` writes dates and decimals too.
+        """
         return {
             "key": list(self.key),
             **self.counts,
@@ -340,6 +343,10 @@ def _compared(left: _Side, right: _Side, key: Sequence[str], columns: Sequence[s
     both = [n for n in right.schema if n in left.schema]
     names = dict.fromkeys([*key, *(both if columns is None else columns)])
     for name in names:
+        if is_pattern(name):
+            raise LazypipeError(
+                f"column {name!r} would be read as a pattern of names; rename it, or leave it out with columns"
+            )
         if name in (CHANGE_COLUMN, COLUMNS_COLUMN) or (name in key and name in _OWN):
             raise LazypipeError(
                 f"a difference has a column {name!r} of its own; rename yours, or leave it out with columns"

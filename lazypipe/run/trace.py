@@ -122,7 +122,10 @@ class Trace:
         return self.mode not in ("replace", "append")
 
     def to_dict(self, limit: int = 20) -> dict[str, Any]:
-        """Return plain data, with at most ``limit`` rows of each source and personal data masked."""
+        """Return plain data, with at most ``limit`` rows of each source and personal data masked.
+
+        Values are those of Python: ``json.dumps(…, default=str)`` writes dates and decimals too.
+        """
         return {
             "output": self.output,
             **({} if self.version is None else {"version": self.version}),

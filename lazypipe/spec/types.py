@@ -15,7 +15,16 @@ import polars as pl
 
 from lazypipe.errors import closest, nearest
 
-__all__ = ["dtype_from_name", "dtype_name", "inner_types", "instance_of", "is_hollow", "parts", "with_names"]
+__all__ = [
+    "dtype_from_name",
+    "dtype_name",
+    "inner_types",
+    "instance_of",
+    "is_hollow",
+    "is_pattern",
+    "parts",
+    "with_names",
+]
 
 _PLAIN: dict[str, pl.DataType] = {
     t.__name__.lower(): t()
@@ -225,6 +234,17 @@ def instance_of(dtype: object) -> pl.DataType:
     made = dtype() if isinstance(dtype, type) else dtype
     assert isinstance(made, pl.DataType)
     return made
+
+
+def is_pattern(name: str) -> bool:
+    """Whether Polars reads the name of a column as a pattern of names.
+
+    Examples
+    --------
+    >>> is_pattern("*"), is_pattern("^a$"), is_pattern("a*")
+    (True, True, False)
+    """
+    return name == "*" or (name.startswith("^") and name.endswith("$"))
 
 
 def with_names(value: Any) -> Any:

@@ -767,3 +767,28 @@ def test_memory_does_not_grow_with_batches(site: Site) -> None:
 def test_what_cannot_be_meant(make: Callable[[], object], message: str) -> None:
     with pytest.raises(lp.LazypipeError, match=message):
         make()
+
+
+@pytest.mark.parametrize(
+    ("how", "told"),
+    [
+        ({"first": -1}, "backoff: first is -1; write seconds, 0 or more"),
+        ({"most": "60s"}, "backoff: most is '60s'; write seconds, 0 or more"),
+        ({"most": float("nan")}, "backoff: most is nan; write seconds, 0 or more"),
+        ({"first": True}, "backoff: first is True; write seconds, 0 or more"),
+        ({"attempts": 0}, "backoff: attempts is 0; write 1 or more"),
+        ({"attempts": 1.5}, "backoff: attempts is 1.5; write 1 or more"),
+        ({"attempts": True}, "backoff: attempts is True; write 1 or more"),
+    ],
+)
+def test_a_backoff_that_is_none_is_refused_at_once(how: dict[str, Any], told: str) -> None:
+    with pytest.raises(lp.LazypipeError) as caught:
+        lp.Backoff(**how)
+    assert str(caught.value) == told
+    assert lp.Backoff(first=0, most=0, attempts=1).delay(3, random.Random(1)) == 0
+
+
+def test_what_is_no_backoff_is_refused(site: Site) -> None:
+    with pytest.raises(lp.LazypipeError) as caught:
+        lp.stream(site.pipe(), backoff=5)  # type: ignore[arg-type]
+    assert str(caught.value) == "backoff is 5; give one, such as lp.Backoff(attempts=5)"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import date
+from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -187,3 +188,35 @@ def test_what_is_shown_of_a_builder_and_of_definitions() -> None:
     )
     assert repr(made) == "<Builder p: 1 source, 0 stages; outputs: a>"
     assert "hunter2" not in repr(made.build())
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lp.history,
+        lp.vacuum,
+        lp.ledger,
+        lp.publish_delta,
+        lambda of: lp.rollback(of, "a", version=1),
+        lambda of: lp.audit_report(of, "a"),
+        lambda of: lp.replay(of, "a"),
+        lp.stream,
+    ],
+)
+def test_what_is_no_definition_is_refused(ask: Any) -> None:
+    for given in (None, lp.pipeline("p").source("a", "a.csv").output("a", "out")):
+        with pytest.raises(lp.LazypipeError) as caught:
+            ask(given)
+        told = f"{type(given).__name__} is not a definition; give lp.load(path), or what build() of a builder gives"
+        assert str(caught.value) == told
+
+
+def test_a_plan_is_vacuumed_as_its_definition_is(tmp_path: Path) -> None:
+    made = lp.pipeline("p", base=tmp_path).source("a", "a.csv").output("a", "out").build()
+    (tmp_path / "a.csv").write_text("x\n1\n")
+    plan = made.compile()
+    for _ in range(3):
+        plan.run(full=True).raise_for_status()
+    there = lp.vacuum(made, dry_run=True)
+    assert there == lp.vacuum(plan, dry_run=True) != []
+    assert lp.vacuum(plan) == there
