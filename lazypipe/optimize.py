@@ -22,7 +22,7 @@ from lazypipe.compile.compiled import CompiledPipeline
 from lazypipe.errors import LazypipeError
 from lazypipe.plan.uses import declared, is_in, uses
 from lazypipe.records.ledger import Ledger
-from lazypipe.run.context import run_id
+from lazypipe.run.context import named, refuse_used
 from lazypipe.run.rewrites import recorded
 from lazypipe.storage.datasets.dataset import Dataset
 from lazypipe.storage.datasets.log import DELTA, Commit
@@ -125,7 +125,8 @@ def rewrite(
             else replace(advice.layout, partition_by=())
         )
     moment = now or datetime.now(UTC)
-    name, clock = run or run_id(moment), time.perf_counter()
+    name, clock = named(run, moment), time.perf_counter()
+    refuse_used(name, commit.files, f"{name}-")
     made = relayout(
         target,
         layout,
@@ -185,8 +186,9 @@ def compact(
     if target is not None and target < 1:
         raise LazypipeError(f"target is {target}; write the size of a file in bytes, such as 134217728")
     moment = now or datetime.now(UTC)
-    of, name, clock = Dataset(dataset, storage_options), run or run_id(moment), time.perf_counter()
+    of, name, clock = Dataset(dataset, storage_options), named(run, moment), time.perf_counter()
     commit = of.read()
+    refuse_used(name, commit.files, f"{name}-")
     made = compacted(of, run=name, time=moment, target=target, dead=dead, dry_run=dry_run, commit=commit)
     return recorded(made, of, commit, "compact", name, (moment, clock), ledger, actor)
 

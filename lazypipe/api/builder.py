@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
 import polars as pl
@@ -48,6 +48,11 @@ class Builder:
             "outputs": {},
         }
 
+    def __repr__(self) -> str:
+        counts = ((len(self._data[s]), s[:-1]) for s in ("sources", "stages"))
+        parts = ", ".join(f"{n} {word}{'s' * (n != 1)}" for n, word in counts)
+        return f"<Builder {self._data['name']}: {parts}; outputs: {', '.join(self._data['outputs']) or 'none'}>"
+
     def _add(self, section: str, name: str, entry: Mapping[str, Any]) -> Self:
         if name in self._data[section]:
             raise LazypipeError(
@@ -67,15 +72,17 @@ class Builder:
             raise LazypipeError(
                 f"{what}; write it to one, such as with write_parquet; lp.apply and lp.check take frames"
             )
-        written = os.fspath(uri) if isinstance(uri, str | os.PathLike) else [os.fspath(u) for u in uri]
+        written = (
+            list(map(_path, uri)) if isinstance(uri, Iterable) and not isinstance(uri, str | bytes) else _path(uri)
+        )
         return self._add("sources", name, {"uri": written, **more})
 
     def stage(
         self,
         name: str,
         from_: str | Sequence[str],
-        do: Sequence[Mapping[str, Any] | ops.Operation] = (),
-        gate: Sequence[Mapping[str, Any] | gates.Rule] | Mapping[str, Any] = (),
+        do: Sequence[Mapping[str, Any] | ops.Operation] | None = (),
+        gate: Sequence[Mapping[str, Any] | gates.Rule] | Mapping[str, Any] | None = (),
         description: str | None = None,
     ) -> Self:
         """Add a stage. Operations and rules are mappings, as in a definition, or Python objects."""
@@ -93,7 +100,7 @@ class Builder:
 
     def output(self, name: str, to: str | os.PathLike[str], *, from_: str | None = None, **more: Any) -> Self:
         """Declare an output. ``more`` are further keys, as in a definition."""
-        return self._add("outputs", name, {"from": from_, "to": os.fspath(to), **more})
+        return self._add("outputs", name, {"from": from_, "to": _path(to), **more})
 
     def build(self) -> Pipeline:
         """Return the definition; raises DefinitionError with every mistake of form."""
@@ -110,9 +117,14 @@ class Builder:
             raise AttributeError(f"a builder has no attribute {name!r}; finish the definition first: {way}.{name}")
 
 
+def _path(given: Any) -> Any:
+    """Return a path as text, what is none as it is, of which the schema says that."""
+    return os.fspath(given) if isinstance(given, os.PathLike) else given
+
+
 def _listed(given: Any, path: model.Path, kind: str, example: str) -> Any:
     """Return steps as a list, what is none as it is, of which the schema says that; raises DefinitionError for expressions."""
-    if isinstance(given, str | Mapping | Arguments):
+    if isinstance(given, str | Mapping | Arguments) or not isinstance(given, Iterable | pl.Expr):
         return given
     steps = [given] if isinstance(given, pl.Expr) else list(given)
     wrong: list[model.Fault] = []

@@ -11,12 +11,13 @@ from typing import Any
 import polars as pl
 
 from lazypipe.api.now import time_of_run
+from lazypipe.api.pipeline import Pipeline
 from lazypipe.api.plan import Plan
 from lazypipe.api.records import own_ledger
 from lazypipe.compile.compiler import bind_outputs
 from lazypipe.errors import LazypipeError, nearest
 from lazypipe.records.ledger import Ledger
-from lazypipe.run.context import run_id
+from lazypipe.run.context import named
 from lazypipe.run.maintenance import vacuum_dataset, vacuum_pipeline
 from lazypipe.run.rewrites import record_rollback
 from lazypipe.spec import loader, model
@@ -103,7 +104,7 @@ def rollback(
         If another run commits at the same time.
     """
     moment = time_of_run(now)
-    dataset, name, clock = _dataset(target, output, storage_options), run or run_id(moment), time.perf_counter()
+    dataset, name, clock = _dataset(target, output, storage_options), named(run, moment), time.perf_counter()
     book = ledger if ledger is not None or isinstance(target, str | os.PathLike) else own_ledger(target)
     made = dataset.rollback(version, run=name, time=moment)
     seconds, ended = time.perf_counter() - clock, datetime.now(UTC)
@@ -144,7 +145,7 @@ def publish_delta(
     dataset = _dataset(target, output, storage_options)
     if isinstance(target, str | os.PathLike):
         dataset.read()  # what was mistyped is told
-    return dataset.publish(run=run or run_id(moment), time=moment)
+    return dataset.publish(run=named(run, moment), time=moment)
 
 
 def _dataset(
@@ -156,7 +157,7 @@ def _dataset(
     if isinstance(target, Plan):
         outputs = target.outputs
     else:
-        faults: list[Fault] = []
+        target, faults = Pipeline.of(target), list[Fault]()
         outputs, _ = bind_outputs(target, os.environ, faults)
         if faults:
             raise loader.problems(faults, target.origin)
@@ -176,7 +177,7 @@ def _refuse(options: Mapping[str, Any] | None) -> None:
 
 
 def vacuum(
-    target: str | os.PathLike[str] | model.Pipeline,
+    target: str | os.PathLike[str] | model.Pipeline | Plan,
     *,
     keep: int = 1,
     older_than: timedelta | str = timedelta(hours=24),
@@ -209,4 +210,5 @@ def vacuum(
         dataset = Dataset(target, storage_options)
         return vacuum_dataset(dataset, keep=keep, older_than=older_than, now=now, dry_run=dry_run)
     _refuse(storage_options)
-    return vacuum_pipeline(target, keep=keep, older_than=older_than, now=now, dry_run=dry_run)
+    definition = target.pipeline if isinstance(target, Plan) else Pipeline.of(target)
+    return vacuum_pipeline(definition, keep=keep, older_than=older_than, now=now, dry_run=dry_run)

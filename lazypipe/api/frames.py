@@ -11,6 +11,7 @@ from typing import Any
 import polars as pl
 
 from lazypipe import gates, ops
+from lazypipe.api.forked import refuse_forked
 from lazypipe.api.now import time_of_run
 from lazypipe.compile.graph import outside
 from lazypipe.compile.names import check_names
@@ -129,6 +130,7 @@ def _checks(
     others: Mapping[str, pl.DataFrame | pl.LazyFrame],
 ) -> tuple[tuple[gates.Check, ...], dict[str, pl.LazyFrame]]:
     """Compile rules over a frame and others; return the checks, and the other frames by their names."""
+    refuse_forked()
     values = {"now": time_of_run(now), **_params(params)}
     faults: list[Fault] = []
     steps = _steps(rules)

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from lazypipe.api.forked import refuse_forked
 from lazypipe.api.now import time_of_run
 from lazypipe.api.plan import Plan, known_outputs
 from lazypipe.compile.compiler import bind_outputs, compile_pipeline
@@ -111,8 +112,13 @@ class Pipeline(model.Pipeline):
             With every mistake found, each with file, line and column.
         SourceError
             If the schema of a source cannot be read; with ``skip_unreadable``, only if that leaves no output.
+        RunError
+            In a process that was forked from one that had used Polars: start it by ``spawn``.
         """
+        refuse_forked()
         moment = time_of_run(now)
+        if not isinstance(params, Mapping | None):
+            raise LazypipeError(f"params is {params!r}, which is not a mapping; write {{name: value}}")
         values = {**(params or {}), **more}
         asked = known_outputs(outputs, self.outputs)
         compiled = compile_pipeline(

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
+from lazypipe.api.forked import refuse_forked
 from lazypipe.api.now import time_of_run
 from lazypipe.compile.compiled import CompiledPipeline
 from lazypipe.compile.sources.source import BoundSource, Snapshot
@@ -52,7 +53,7 @@ class Plan(CompiledPipeline):
         run: str | None = None,
         now: datetime | None = None,
         observer: Observer = lambda *_: None,
-        work: Path | None = None,
+        work: str | os.PathLike[str] | None = None,
         full: bool = False,
         max_files: int | None = None,
         max_rows: int | None = None,
@@ -71,13 +72,13 @@ class Plan(CompiledPipeline):
         Parameters
         ----------
         run
-            The run's id. Default: the time and a random part.
+            The run's id, for one run only: data files and records are named by it. Default: the time and a random part.
         now
             The time recorded in commits. Default: the machine's clock. (``:now`` in expressions is set by ``compile``.)
         observer
             Called with segment, number of segments, count and rows so far, from several threads.
         work
-            Folder for rows kept between segments.
+            Folder in which a temporary one is made, for rows kept between segments. Default: below ``state``, if that is on this machine.
         full
             Whether to rebuild all outputs, also those whose inputs have not changed.
         max_files, max_rows, max_bytes
@@ -112,15 +113,25 @@ class Plan(CompiledPipeline):
         -------
         RunResult
             Also if a gate failed: see its ``status``, or call ``raise_for_status()``.
+
+        Raises
+        ------
+        LazypipeError
+            If an argument is wrong, or if there was a run with this id.
         """
+        from lazypipe.records.record import Records
         from lazypipe.run.backfill import TimeRange
-        from lazypipe.run.context import run_id
+        from lazypipe.run.context import named
         from lazypipe.run.executor import execute
 
+        refuse_forked()
         moment = time_of_run(now)
+        name = named(run, moment)
+        if run:
+            Records(self.state.join("runs"), self.state.storage_options).refuse_used(name)
         return execute(
             self,
-            run=run or run_id(moment),
+            run=name,
             now=moment,
             observer=observer,
             work=work,
@@ -167,6 +178,7 @@ class Plan(CompiledPipeline):
         from lazypipe.run.executor import execute
         from lazypipe.run.retry import TRIES
 
+        refuse_forked()
         wanted = self._wanted(outputs)
         extents: dict[str, Extents] = {}
         for piece in pieces(TimeRange.of(window), chunk):
@@ -291,10 +303,11 @@ class Plan(CompiledPipeline):
             If the gate fails; no row was moved.
         """
         from lazypipe.run import replay as replays
-        from lazypipe.run.context import run_id
+        from lazypipe.run.context import named
 
+        refuse_forked()
         moment = time_of_run(now)
-        return replays.replay(self, output, run=run or run_id(moment), now=moment, actor=actor, code=code)
+        return replays.replay(self, output, run=named(run, moment), now=moment, actor=actor, code=code)
 
     def late(self, output: str) -> pl.LazyFrame:
         """Scan the rows that came too late for the windows of an output.

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from lazypipe.api.pipeline import Pipeline
 from lazypipe.api.plan import Plan
 from lazypipe.compile.audit import BoundAudit, bind_audit
 from lazypipe.compile.state import bind_state
@@ -70,7 +71,7 @@ def own_ledger(target: model.Pipeline | Plan) -> Ledger | None:
 def _bound_audit(target: model.Pipeline | Plan) -> BoundAudit:
     if isinstance(target, Plan):
         return target.audit
-    faults: list[Fault] = []
+    target, faults = Pipeline.of(target), list[Fault]()
     state, _ = bind_state(target, os.environ, faults)
     bound, _ = bind_audit(target, os.environ, state, faults)
     if faults:

@@ -105,6 +105,8 @@ def stream(
     bound, definition = bound_of(max_files, max_rows, max_bytes, since, until), Pipeline.of(pipeline)
     if not isinstance(trigger, Trigger | None):
         raise LazypipeError(f"trigger is {trigger!r}; give one, such as lp.Trigger(every='10s')")
+    if not isinstance(backoff, Backoff | None):
+        raise LazypipeError(f"backoff is {backoff!r}; give one, such as lp.Backoff(attempts=5)")
     if on_gate_failure not in get_args(OnGateFailure):
         raise LazypipeError(f"on_gate_failure: {on_gate_failure!r}; write stop or continue")
     allowed, puller = tuple(allow), Puller(definition, pull or {}, os.environ if env is None else env)

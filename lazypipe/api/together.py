@@ -241,6 +241,8 @@ def run_each(
     """Yield what became of each definition as soon as that is known, with its number; see ``run_all``."""
     pipelines = definitions(given)
     params = {} if params is None else params
+    if len(pipelines) > 1 and how.get("run"):
+        raise LazypipeError(f"run={how['run']!r} names one run, and these are several; leave it out")
     order = order_of(given, [outputs] if isinstance(outputs, str) else [*outputs])
     if not any(isinstance(p, Unread) for p in given):  # which may have it
         with_those_that_it_has(params, *pipelines)
@@ -309,7 +311,9 @@ def _run(
         bound = when_fed(plan, how) if is_fed else how
         result, tries = plan.run(now=now, **bound), 1
         while result.overtaken and tries < TRIES:
-            result, tries = compiled().run(now=now, **bound), tries + 1
+            tries += 1
+            name = {"run": f"{bound['run']}.{tries}"} if bound.get("run") else {}  # which no two have
+            result = compiled().run(now=now, **{**bound, **name})
     except LazypipeError as error:
         ended: RunResult | None = error.result if isinstance(error, RunError) else None
         if ended is not None:

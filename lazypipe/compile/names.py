@@ -7,6 +7,7 @@ import re
 import polars as pl
 
 from lazypipe.spec.model import Fault, Path
+from lazypipe.spec.types import is_pattern
 from lazypipe.storage.datasets.units import UNIT
 
 __all__ = ["check_names"]
@@ -37,7 +38,7 @@ def check_names(schema: pl.Schema, path: Path, *, files: bool = False, text: boo
             )
             fix = "write LF, or CR LF, at the end of each line" if cr else "deliver it as text"
             raise Fault(what, fix, path)
-        if name == "*" or (name.startswith("^") and name.endswith("$")):
+        if is_pattern(name):
             fix = "rename it, or leave it out of the files" if files else "give it another name"
             raise Fault(f"column {name!r} would be read as a pattern of names", fix, path)
         if name == UNIT:

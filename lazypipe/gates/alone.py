@@ -19,7 +19,7 @@ from lazypipe.spec.taps import label
 __all__ = ["Split", "check_frame", "mark_repeats", "settle", "split_frame"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Split:
     """The rows of a frame after a gate: ``good`` rows, ``bad`` rows with the rules they violate, and the report.
 
@@ -29,6 +29,9 @@ class Split:
     good: pl.DataFrame
     bad: pl.DataFrame
     report: GateReport
+
+    def __repr__(self) -> str:
+        return f"<Split {self.good.height:,} good, {self.bad.height:,} bad of {self.report.rows:,} rows>"
 
 
 def settle(tap: Tap, checks: Sequence[Check], rows: Callable[[], pl.LazyFrame]) -> dict[str, pl.DataFrame]:

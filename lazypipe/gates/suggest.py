@@ -24,6 +24,7 @@ from lazypipe.gates.shown import records
 from lazypipe.spec.frames import lazy_frame
 from lazypipe.spec.model import Step, freeze
 from lazypipe.spec.scope import Scope
+from lazypipe.spec.types import is_pattern
 
 __all__ = ["Suggestion", "Suggestions", "suggest_rules"]
 
@@ -226,8 +227,8 @@ def _has_distinct(dtype: pl.DataType) -> bool:
 
 def _profile(frame: pl.LazyFrame) -> _Profile:
     """Look at all columns once."""
-    # neither objects of Python's own nor columns without a name have rules
-    schema = pl.Schema({n: t for n, t in frame.collect_schema().items() if n and t != pl.Object})
+    # neither objects of Python's own nor columns without a name that rules can use have rules
+    schema = pl.Schema({n: t for n, t in frame.collect_schema().items() if n and not is_pattern(n) and t != pl.Object})
     exprs: dict[str, pl.Expr] = {"rows": pl.len()}
     for number, (name, dtype) in enumerate(schema.items()):
         column = pl.col(name)

@@ -24,7 +24,7 @@ from lazypipe.errors import LazypipeError, RunError, first_line, nearest
 from lazypipe.incremental.lockstep import KEY, ROW, lockstep
 from lazypipe.incremental.merging import shown_key
 from lazypipe.spec.frames import lazy_frame
-from lazypipe.spec.types import dtype_name
+from lazypipe.spec.types import dtype_name, is_pattern
 from lazypipe.sql.exprs import in_pairs
 from lazypipe.storage.datasets.dataset import Dataset
 from lazypipe.storage.datasets.log import Commit
@@ -48,7 +48,7 @@ _KEY, _ROW, _SIDE = KEY, ROW, "__lazypipe_side"
 Table: TypeAlias = pl.DataFrame | pl.LazyFrame | str | os.PathLike[str] | tuple[str | os.PathLike[str], int]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class RowDiff:
     """The difference between two tables.
 
@@ -89,6 +89,9 @@ class RowDiff:
         rows = self.inserted.height + self.updated.height + self.deleted.height
         return not (rows or self.columns_added or self.columns_removed)
 
+    def __repr__(self) -> str:
+        return f"<RowDiff {self}>"
+
     def __str__(self) -> str:
         told = [f"{n:,} {k}" for k, n in self.counts.items() if n] or ["no rows"]
         for word, names in (("added", self.columns_added), ("removed", self.columns_removed)):
@@ -117,7 +120,10 @@ class RowDiff:
         return _together(parts)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain data: counts, columns and all changes."""
+        """Return plain data: counts, columns and all changes.
+
+        Values are those of Python: ``json.dumps(…, default=str)`` writes dates and decimals too.
+        """
         return {
             "key": list(self.key),
             **self.counts,
@@ -337,6 +343,10 @@ def _compared(left: _Side, right: _Side, key: Sequence[str], columns: Sequence[s
     both = [n for n in right.schema if n in left.schema]
     names = dict.fromkeys([*key, *(both if columns is None else columns)])
     for name in names:
+        if is_pattern(name):
+            raise LazypipeError(
+                f"column {name!r} would be read as a pattern of names; rename it, or leave it out with columns"
+            )
         if name in (CHANGE_COLUMN, COLUMNS_COLUMN) or (name in key and name in _OWN):
             raise LazypipeError(
                 f"a difference has a column {name!r} of its own; rename yours, or leave it out with columns"

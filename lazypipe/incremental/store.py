@@ -88,7 +88,7 @@ def root_of(pattern: str) -> str:
 class Store:
     """A storage to look into; each folder is listed once."""
 
-    storage_options: Mapping[str, Any] = NOTHING
+    storage_options: Mapping[str, Any] = field(default=NOTHING, repr=False)
     _listed: dict[str, tuple[FileInfo, ...]] = field(default_factory=dict, repr=False, compare=False)
 
     def beside(self, folder: str) -> tuple[FileInfo, ...]:

@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import Any
 
 from lazypipe.compile.compiled import CompiledPipeline
-from lazypipe.errors import first_line
+from lazypipe.errors import LazypipeError, first_line
 from lazypipe.gates.report import GateReport
 from lazypipe.records.transport import FileTransport, Transport
 from lazypipe.spec.model import NOTHING
@@ -39,6 +39,10 @@ class Emitter:
         wait: float = 5.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        given = transports if isinstance(transports, Sequence) else [None]
+        if not all(isinstance(t, Transport) for t in given):
+            what = f"emit is {transports!r}, which is not a list of transports"
+            raise LazypipeError(f"{what}; write [lp.FileTransport(…)], or objects with the same methods")
         settings = plan.openlineage
         own: list[Transport] = []
         if "url" in settings:

@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from lazypipe.errors import StorageError, first_line
+from lazypipe.errors import LazypipeError, StorageError, first_line
 from lazypipe.storage import uri as uris
 
 __all__ = ["Records"]
@@ -48,6 +48,17 @@ class Records:
                 uri=self.path(run),
                 fix="fix the cause, or choose another folder with state",
             ) from error
+
+    def refuse_used(self, run: str) -> None:
+        """Raise LazypipeError if there is a record of a run already: another one would write over its data files too."""
+        if uris.is_local(self.uri):
+            there = os.path.exists(f"{self._path}/{run}.json")
+        else:
+            there = uris.file_system(self.uri, self._options)[0].exists(f"{self._path}/{run}.json")
+        if there:
+            raise LazypipeError(
+                f"there was a run {run!r} already, and no two have one id; give another, or leave it out"
+            )
 
     def why(self, run: str, output: str) -> str | None:
         """Return why a run wrote an output, if its record is there and says so."""

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from lazypipe.errors import StorageError, first_line
 from lazypipe.records.facets import public
@@ -20,6 +20,7 @@ __all__ = ["FileTransport", "Transport", "encoded"]
 Event = Mapping[str, Any]
 
 
+@runtime_checkable
 class Transport(Protocol):
     """Takes events during a run. Whatever it raises or says becomes a warning of the run, never its failure."""
 

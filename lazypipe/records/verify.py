@@ -355,7 +355,8 @@ def _warnings(files: NumberedFiles, good: Mapping[int, Entry], key: str | None) 
     for number, entry in good.items():
         before = good.get(number - 1)
         if before is not None and entry.time < before.time:
-            what = f"its time is before that of record {number - 1}: the clock went backwards by {before.time - entry.time}"
+            earlier = f"its time is {before.time - entry.time} before that of record {number - 1}"
+            what = f"{earlier}: the clock went backwards, or two runs ended at the same time"
             yield Finding(number, files.uri_of(number), what)
     ended = {e.run for e in good.values() if e.kind != "start"}
     for number, entry in good.items():

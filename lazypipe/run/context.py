@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -14,6 +15,7 @@ import polars as pl
 
 from lazypipe.compile.compiled import CompiledPipeline
 from lazypipe.compile.sources.source import BoundSource, Snapshot
+from lazypipe.errors import LazypipeError
 from lazypipe.incremental.bound import UNBOUND, Bound
 from lazypipe.incremental.hashing import Hashes
 from lazypipe.incremental.shared import Shared
@@ -24,7 +26,7 @@ from lazypipe.run.delivery import listing
 from lazypipe.run.recorder import Recorder
 from lazypipe.run.room import Room
 from lazypipe.storage.datasets.dataset import Dataset
-from lazypipe.storage.datasets.log import Commit
+from lazypipe.storage.datasets.log import Commit, DataFile
 from lazypipe.storage.datasets.units import Units
 from lazypipe.storage.files import FileInfo
 from lazypipe.storage.text.moments import How
@@ -32,7 +34,10 @@ from lazypipe.storage.text.moments import How
 if TYPE_CHECKING:
     from lazypipe.run.layouts import Choice
 
-__all__ = ["Observer", "Run", "run_id"]
+__all__ = ["Observer", "Run", "named", "refuse_used", "run_id"]
+
+_NAME = re.compile(r"\w[\w.:+=@~ -]*")
+_LONGEST = 120  # bytes of an id: files carry it, with a number and more, and most systems take 255
 
 Observer = Callable[[str, int, int, int], None]
 """Told of progress: segment, its number, how many there are, rows seen by its gates so far."""
@@ -41,6 +46,40 @@ Observer = Callable[[str, int, int, int], None]
 def run_id(moment: datetime) -> str:
     """Return a name for a run that begins now, and for no other."""
     return f"{moment:%Y%m%dT%H%M%S}-{secrets.token_hex(4)}"
+
+
+def named(run: object, moment: datetime) -> str:
+    """Return the id that a caller gives a run, or a new one.
+
+    Raises
+    ------
+    LazypipeError
+        If files cannot be named by it.
+
+    Examples
+    --------
+    >>> named("nightly 2024-01-01T00:00:00+00:00", datetime(2024, 1, 1))
+    'nightly 2024-01-01T00:00:00+00:00'
+    >>> named("../nightly", datetime(2024, 1, 1))
+    Traceback (most recent call last):
+    lazypipe.errors.LazypipeError: run is '../nightly', but files are named by it; use letters, digits, spaces and . _ : + = @ ~ -, or leave it out
+    """
+    if run is None or run == "":
+        return run_id(moment)
+    if not isinstance(run, str) or _NAME.fullmatch(run) is None:
+        fix = "use letters, digits, spaces and . _ : + = @ ~ -, or leave it out"
+        raise LazypipeError(f"run is {run!r}, but files are named by it; {fix}")
+    if len(run.encode()) > _LONGEST:
+        raise LazypipeError(
+            f"run is longer than {_LONGEST} bytes, but files are named by it; shorten it, or leave it out"
+        )
+    return run
+
+
+def refuse_used(run: str, files: Iterable[DataFile], prefix: str) -> None:
+    """Raise LazypipeError if files of a dataset begin as those that a run of this id would write: it would write over them."""
+    if any(f.path.rpartition("/")[2].startswith(prefix) for f in files):
+        raise LazypipeError(f"run {run!r} has written files of this dataset already; give another id, or leave it out")
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ go on.
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 import time
@@ -61,7 +62,7 @@ def execute(
     run: str,
     now: datetime,
     observer: Observer = lambda *_: None,
-    work: Path | None = None,
+    work: str | os.PathLike[str] | None = None,
     full: bool = False,
     bound: Bound = UNBOUND,
     patient: bool = False,
@@ -82,7 +83,7 @@ def execute(
     now
         The time of the run, as commits record it.
     work
-        Folder for rows kept between segments; removed at the end. Default: below ``state``, or a temporary one.
+        Folder in which one is made for rows kept between segments, and removed at the end. Default: below ``state``, or a temporary one.
     full
         Whether all outputs are made anew, also those whose inputs have not changed.
     bound
@@ -110,7 +111,10 @@ def execute(
     if window is not None:
         refuse_timeless(plan)
     records, home = Records(plan.state.join("runs"), plan.state.storage_options), plan.state.uri
-    folder = work or (Path(uris.local_path(home)) / "work" / run if uris.is_local(home) else Path(tempfile.mkdtemp()))
+    if work is not None or uris.is_local(home):
+        folder = (Path(uris.local_path(home)) / "work" if work is None else Path(work)) / run
+    else:
+        folder = Path(tempfile.mkdtemp())
     try:
         snapshots: dict[str, Snapshot] = {}
         about = {} if window is None else {"window": str(window)}

@@ -10,7 +10,7 @@ import io
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import polars as pl
@@ -93,7 +93,7 @@ class Puller:
 
     pipeline: Pipeline
     readers: Mapping[str, Reader]
-    env: Mapping[str, str]
+    env: Mapping[str, str] = field(repr=False)
 
     def __post_init__(self) -> None:
         for name, reader in self.readers.items():

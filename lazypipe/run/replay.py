@@ -30,6 +30,7 @@ from lazypipe.incremental.before import CONSUMED, DELETES
 from lazypipe.incremental.feed import WRITE
 from lazypipe.incremental.put_aside import put_aside
 from lazypipe.run import layouts
+from lazypipe.run.context import refuse_used
 from lazypipe.run.recorder import Aside, Recorder
 from lazypipe.run.segment.aside import go_back, in_force
 from lazypipe.spec.model import Output
@@ -139,6 +140,8 @@ def _replayed(
         if target.mode == "append":
             fix = "they become so with the next run that adds rows: replay after it"
         raise LazypipeError(f"{what}; {fix}")
+    if done is None:
+        refuse_used(run, (*current.files, *held.files), f"{run}-000")
     # what was committed before a replay was killed bears its name, and so does what finishes it
     recorder = Recorder(plan, run if done is None else done.run, now, actor, code, kind="replay")
     recorder.inputs[f"{output}__quarantine"] = _as_input(plan, aside, held)

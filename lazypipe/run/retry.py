@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import errno
+import math
 import random
 import socket
 from collections.abc import Iterator
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
-from lazypipe.errors import CommitConflict
+from lazypipe.errors import CommitConflict, LazypipeError
 from lazypipe.storage.reasons import may_pass
 from lazypipe.storage.scan import os_error
 
@@ -76,6 +77,16 @@ class Backoff:
     first: float = 1.0
     most: float = 60.0
     attempts: int = 30
+
+    def __post_init__(self) -> None:
+        """Refuse what is no time or number: a stream would find out in the middle of a failure."""
+        for name in ("first", "most"):
+            seconds: object = getattr(self, name)
+            if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds < math.inf:
+                raise LazypipeError(f"backoff: {name} is {seconds!r}; write seconds, 0 or more")
+        number: object = self.attempts
+        if isinstance(number, bool) or not isinstance(number, int) or number < 1:
+            raise LazypipeError(f"backoff: attempts is {number!r}; write 1 or more")
 
     def delay(self, failures: int, rng: random.Random) -> float:
         """Return the seconds to wait after a number of consecutive failures: between half of the full waiting time and all of it."""

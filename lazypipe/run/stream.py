@@ -75,17 +75,17 @@ class Stream:
         Called with an error that occurred before a batch had started, and the seconds until the next attempt.
     """
 
-    compile: Callable[[datetime], CompiledPipeline]
-    run: Callable[[CompiledPipeline, datetime], RunResult]
-    clock: Callable[[], datetime]
-    rng: random.Random
+    compile: Callable[[datetime], CompiledPipeline] = field(repr=False)
+    run: Callable[[CompiledPipeline, datetime], RunResult] = field(repr=False)
+    clock: Callable[[], datetime] = field(repr=False)
+    rng: random.Random = field(repr=False)
     trigger: Trigger = Trigger()
     on_gate_failure: OnGateFailure = "stop"
     backoff: Backoff = Backoff()
-    sleep: Callable[[float], object] | None = None
+    sleep: Callable[[float], object] | None = field(default=None, repr=False)
     bound: Bound = UNBOUND
-    pull: Callable[[], Sized] = tuple
-    on_retry: Callable[[LazypipeError, float], object] = field(default_factory=lambda: lambda *_: None)
+    pull: Callable[[], Sized] = field(default=tuple, repr=False)
+    on_retry: Callable[[LazypipeError, float], object] = field(default_factory=lambda: lambda *_: None, repr=False)
     _stopped: threading.Event = field(default_factory=threading.Event, repr=False)
     _counts: dict[Came, int] = field(default_factory=dict, repr=False)
     _since: datetime | None = field(default=None, repr=False)
@@ -107,7 +107,15 @@ class Stream:
         """Stop at SIGTERM or SIGINT, like ``stop``. A second signal ends the process at once, which is safe at any time.
 
         Must be entered in the main thread. ``leave`` ends the process with an exit code.
+
+        Raises
+        ------
+        LazypipeError
+            If it is entered in another thread, to which the system brings no signals.
         """
+        if threading.current_thread() is not threading.main_thread():
+            what = "until_signalled is entered in a thread other than the main one, which alone can wait for signals"
+            raise LazypipeError(f"{what}; leave it out, and call stop() to end the stream")
         reading, writing = socket.socketpair()
         writing.settimeout(0)
 

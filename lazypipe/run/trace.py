@@ -56,7 +56,7 @@ _ANY = (1 << _ROW_BITS) - 1
 """Stands for any row of a source, where it cannot be told which."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Traced:
     """The rows of one source that made the traced row, with their file and row number; ``files`` are the files of these rows.
 
@@ -65,11 +65,11 @@ class Traced:
     """
 
     source: str
-    rows: pl.DataFrame | None
+    rows: pl.DataFrame | None = field(repr=False)
     files: tuple[str, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Trace:
     """Where rows of an output come from, or (``of_source``) which rows of a source have a key.
 
@@ -89,6 +89,12 @@ class Trace:
     version: int | None = None
     of_source: bool = False
     mode: str = "replace"
+
+    def __repr__(self) -> str:
+        """Say what was found, without the rows: some of their values may be personal."""
+        key = ", ".join(f"{k} = {v}" for k, v in self._shown([dict(self.key)])[0].items())
+        found = (f"{'any' if s.rows is None else s.rows.height} of {n}" for n, s in self.sources.items())
+        return f"<Trace of {self.output}, {key}: {', '.join(found) or 'no rows'}>"
 
     @property
     def exact(self) -> bool:
@@ -116,7 +122,10 @@ class Trace:
         return self.mode not in ("replace", "append")
 
     def to_dict(self, limit: int = 20) -> dict[str, Any]:
-        """Return plain data, with at most ``limit`` rows of each source and personal data masked."""
+        """Return plain data, with at most ``limit`` rows of each source and personal data masked.
+
+        Values are those of Python: ``json.dumps(…, default=str)`` writes dates and decimals too.
+        """
         return {
             "output": self.output,
             **({} if self.version is None else {"version": self.version}),

@@ -516,4 +516,6 @@ def _inexpressible(value: Any, path: Path) -> list[Fault]:
     if isinstance(value, pl.Expr) or callable(value):
         kind = "a Polars expression" if isinstance(value, pl.Expr) else "a Python function"
         return [Fault(f"{kind} has no YAML form", "write SQL text, or module:function", path)]
+    if value is not None and type(value) not in (str, int, float, bool):
+        return [Fault(f"a value of type {type(value).__name__} has no YAML form", "write text or a number", path)]
     return []

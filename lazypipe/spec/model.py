@@ -268,7 +268,7 @@ class Source:
     format: str | None = None
     read: Mapping[str, Any] = NOTHING
     version: int | None = None
-    storage_options: Mapping[str, Any] = NOTHING
+    storage_options: Mapping[str, Any] = field(default=NOTHING, repr=False)
     event_time: str | None = None
     key: tuple[str, ...] = ()
     contract: Mapping[str, Any] = NOTHING
@@ -308,7 +308,7 @@ class Output:
     """
 
     stage: str
-    to: str
+    to: str = field(repr=False)
     format: str = "dataset"
     mode: str = "replace"
     partition_by: tuple[str, ...] = ()
@@ -323,7 +323,7 @@ class Output:
     optimize: str | None = None
     workload: Mapping[str, Any] = NOTHING
     maintain: Mapping[str, Any] = NOTHING
-    storage_options: Mapping[str, Any] = NOTHING
+    storage_options: Mapping[str, Any] = field(default=NOTHING, repr=False)
     contract: Mapping[str, Any] = NOTHING
     description: str | None = None
     delta_log: bool = False
@@ -352,7 +352,7 @@ class Audit:
     key: str | None = None
     actor: str | None = None
     hash: str = "local"
-    storage_options: Mapping[str, Any] = NOTHING
+    storage_options: Mapping[str, Any] = field(default=NOTHING, repr=False)
 
 
 @dataclass(frozen=True)
@@ -370,7 +370,7 @@ class Pipeline:
     params: Mapping[str, Param] = NOTHING
     version: int = 1
     state: str = ".lazypipe"
-    state_options: Mapping[str, Any] = NOTHING
+    state_options: Mapping[str, Any] = field(default=NOTHING, repr=False)
     audit: Audit = Audit()
     openlineage: Mapping[str, Any] = NOTHING
     description: str | None = None

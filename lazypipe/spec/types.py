@@ -15,7 +15,16 @@ import polars as pl
 
 from lazypipe.errors import closest, nearest
 
-__all__ = ["dtype_from_name", "dtype_name", "inner_types", "instance_of", "is_hollow", "parts", "with_names"]
+__all__ = [
+    "dtype_from_name",
+    "dtype_name",
+    "inner_types",
+    "instance_of",
+    "is_hollow",
+    "is_pattern",
+    "parts",
+    "with_names",
+]
 
 _PLAIN: dict[str, pl.DataType] = {
     t.__name__.lower(): t()
@@ -227,23 +236,42 @@ def instance_of(dtype: object) -> pl.DataType:
     return made
 
 
-def with_names(value: Any) -> Any:
-    """Return arguments of operations and rules with the names of data types in the place of types, which only Python has.
-
-    Numbers of NumPy become numbers of Python, its arrays lists. Arguments of Python functions stay what they are.
+def is_pattern(name: str) -> bool:
+    """Whether Polars reads the name of a column as a pattern of names.
 
     Examples
     --------
+    >>> is_pattern("*"), is_pattern("^a$"), is_pattern("a*")
+    (True, True, False)
+    """
+    return name == "*" or (name.startswith("^") and name.endswith("$"))
+
+
+def with_names(value: Any) -> Any:
+    """Return arguments of operations and rules with the names of data types in the place of types, which only Python has.
+
+    Numbers of NumPy become numbers of Python, its arrays lists, and members of enumerations that are texts or numbers just these. Arguments of
+    Python functions stay what they are.
+
+    Examples
+    --------
+    >>> from enum import StrEnum
     >>> with_names({"cast": {"a": pl.Int8, "b": pl.List(pl.String)}})
     {'cast': {'a': 'Int8', 'b': 'List(String)'}}
+    >>> with_names([StrEnum("Action", ["warn"]).warn])
+    ['warn']
     """
     if isinstance(value, pl.DataType) or (isinstance(value, type) and issubclass(value, pl.DataType)):
         return dtype_name(instance_of(value))
     if isinstance(value, Mapping) and "call" not in value:
-        return {k: with_names(v) for k, v in value.items()}
+        return {with_names(k): with_names(v) for k, v in value.items()}
     if isinstance(value, list | tuple) or type(value).__name__ == "ndarray":
         return [with_names(v) for v in value]
-    if isinstance(value, int | float) or not isinstance(value, Real):
+    if isinstance(value, str):
+        return str.__str__(value)  # an enumeration's own says its name
+    if isinstance(value, int | float):
+        return value if isinstance(value, bool) else value.__int__() if isinstance(value, int) else value.__float__()
+    if not isinstance(value, Real):
         return value
     # what NumPy has, which is not imported for it
     return int(value) if isinstance(value, Integral) else value if isinstance(value, Rational) else float(value)

@@ -93,7 +93,7 @@ class Reader:
     format: str
     declared: Mapping[str, pl.DataType] = field(default_factory=dict)
     read: Mapping[str, Any] = field(default_factory=dict)
-    storage_options: Mapping[str, Any] = field(default_factory=dict)
+    storage_options: Mapping[str, Any] = field(default_factory=dict, repr=False)
     loose: bool = False
     masked: bool = False
     by_row: bool = False

@@ -136,7 +136,7 @@ class DatasetSink:
     uri: str
     prefix: str
     partition_by: tuple[str, ...] = ()
-    storage_options: Mapping[str, Any] = field(default_factory=dict)
+    storage_options: Mapping[str, Any] = field(default_factory=dict, repr=False)
     options: Mapping[str, Any] = field(default_factory=dict)
     layout: Layout | None = None
     most_rows: int | None = None
@@ -389,7 +389,7 @@ class ExportSink:
     uri: str
     format: str
     prefix: str
-    storage_options: Mapping[str, Any] = field(default_factory=dict)
+    storage_options: Mapping[str, Any] = field(default_factory=dict, repr=False)
     told: Told | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
 

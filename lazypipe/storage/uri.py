@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 from urllib.parse import quote
@@ -91,7 +91,7 @@ def _next(text: str) -> str:
 class Redactor:
     """Puts ``${NAME}`` back wherever a value from the environment would show."""
 
-    secrets: tuple[Secret, ...] = ()
+    secrets: tuple[Secret, ...] = field(default=(), repr=False)
 
     def __call__(self, text: str) -> str:
         """Return ``text`` without the values."""

@@ -391,3 +391,9 @@ def test_what_is_suggested_holds(frame: pl.DataFrame) -> None:
 def test_keys_of_a_sample_hold_for_all(frame: pl.DataFrame, sample: int) -> None:
     keys = [r for r in suggest_rules(frame, sample=sample) if {"primary_key", "unique"} & {*r}]
     assert lp.check(frame, keys).status == "pass"
+
+
+def test_nothing_is_proposed_for_names_that_no_rule_can_use() -> None:
+    frame = pl.DataFrame({"id": range(100), "*": range(100), "^i.*$": range(100), "": range(100)})
+    found = lp.suggest_rules(frame)
+    assert list(found) == list(lp.suggest_rules(frame.select("id"))) != []

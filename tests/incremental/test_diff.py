@@ -375,3 +375,15 @@ def test_tables_of_thousands_of_columns(monkeypatch: pytest.MonkeyPatch, by_hash
     found = lp.diff(before, after, key="id")
     assert found.counts == {"inserted": 0, "updated": 2, "deleted": 0, "unchanged": 1}
     assert dict(found.updated.select("id", "_columns").rows()) == {2: ["c7"], 3: ["c3999"]}
+
+
+@pytest.mark.parametrize("name", ["*", "^a$"])
+def test_names_that_are_patterns(name: str) -> None:
+    frame = pl.DataFrame({"k": [1, 2], "x": [1, 2], name: [3, 4]})
+    for how in ({"key": "k"}, {"key": name}, {"key": "k", "columns": [name]}):
+        with pytest.raises(lp.LazypipeError) as caught:
+            lp.diff(frame, frame, **how)
+        told = f"column {name!r} would be read as a pattern of names; rename it, or leave it out with columns"
+        assert str(caught.value) == told
+    found = lp.diff(frame, frame.with_columns(x=pl.lit(1)), key="k", columns=["x"])
+    assert found.counts == {"inserted": 0, "updated": 1, "deleted": 0, "unchanged": 1}

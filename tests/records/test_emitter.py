@@ -268,3 +268,13 @@ def test_an_object_store_gets_a_file_per_event(folder: Path) -> None:
         (told,) = plan.run(run="s").warnings
         assert told == "faulty://lake/events: cannot write an OpenLineage event: [Errno 28] full"
         assert len(fs.find("lake/events")) == 3
+
+
+@pytest.mark.parametrize("emit", [5, ["events.ndjson"], "events.ndjson", lp.FileTransport("events.ndjson")])
+def test_what_is_no_list_of_transports_is_refused(folder: Path, emit: Any) -> None:
+    plan = lp.load(folder / "p.yaml").compile()
+    with pytest.raises(lp.LazypipeError) as caught:
+        plan.run(emit=emit)
+    told = f"emit is {emit!r}, which is not a list of transports"
+    assert str(caught.value) == f"{told}; write [lp.FileTransport(…)], or objects with the same methods"
+    assert plan.status()[0]["version"] is None

@@ -638,6 +638,25 @@ def test_signals(site: Site) -> None:
     assert [signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)] == before
 
 
+def test_signals_are_for_the_main_thread(site: Site) -> None:
+    told: list[str] = []
+
+    def enter() -> None:
+        try:
+            with lp.stream(site.pipe()).until_signalled():
+                pass
+        except lp.LazypipeError as error:
+            told.append(str(error))
+
+    threads = threading.active_count()
+    other = threading.Thread(target=enter)
+    other.start()
+    other.join()
+    what = "until_signalled is entered in a thread other than the main one, which alone can wait for signals"
+    assert told == [f"{what}; leave it out, and call stop() to end the stream"]
+    assert threading.active_count() == threads
+
+
 def test_a_batch_that_takes_longer_than_the_interval_is_followed_at_once(site: Site) -> None:
     site.put("1", 1)
     times = [site.now, site.now + timedelta(seconds=11), site.now + timedelta(seconds=12)]
@@ -748,3 +767,28 @@ def test_memory_does_not_grow_with_batches(site: Site) -> None:
 def test_what_cannot_be_meant(make: Callable[[], object], message: str) -> None:
     with pytest.raises(lp.LazypipeError, match=message):
         make()
+
+
+@pytest.mark.parametrize(
+    ("how", "told"),
+    [
+        ({"first": -1}, "backoff: first is -1; write seconds, 0 or more"),
+        ({"most": "60s"}, "backoff: most is '60s'; write seconds, 0 or more"),
+        ({"most": float("nan")}, "backoff: most is nan; write seconds, 0 or more"),
+        ({"first": True}, "backoff: first is True; write seconds, 0 or more"),
+        ({"attempts": 0}, "backoff: attempts is 0; write 1 or more"),
+        ({"attempts": 1.5}, "backoff: attempts is 1.5; write 1 or more"),
+        ({"attempts": True}, "backoff: attempts is True; write 1 or more"),
+    ],
+)
+def test_a_backoff_that_is_none_is_refused_at_once(how: dict[str, Any], told: str) -> None:
+    with pytest.raises(lp.LazypipeError) as caught:
+        lp.Backoff(**how)
+    assert str(caught.value) == told
+    assert lp.Backoff(first=0, most=0, attempts=1).delay(3, random.Random(1)) == 0
+
+
+def test_what_is_no_backoff_is_refused(site: Site) -> None:
+    with pytest.raises(lp.LazypipeError) as caught:
+        lp.stream(site.pipe(), backoff=5)  # type: ignore[arg-type]
+    assert str(caught.value) == "backoff is 5; give one, such as lp.Backoff(attempts=5)"

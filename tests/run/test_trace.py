@@ -636,6 +636,8 @@ def test_personal_data_is_not_shown(tmp_path: Path) -> None:
     assert found.sources["a"].rows["name"].to_list() == ["Ann"]
     assert "Ann" not in json.dumps(found.to_dict()) + found.to_markdown()
     assert found.to_dict()["key"] == {"name": "***"}
+    assert repr(found) == "<Trace of a, name = ***: 1 of a>"
+    assert "Ann" not in repr(found.sources)
 
 
 def test_long_traces_are_cut_in_texts(tmp_path: Path) -> None:

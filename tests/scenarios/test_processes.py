@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 import pickle
+import subprocess
+import sys
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -137,3 +142,82 @@ def test_every_rule_goes_to_other_processes(tmp_path: Path, name: str) -> None:
         assert [(c.status, c.failed, c.value) for c in alone.checks] == found[0]
     else:
         assert [status for ((status, _, _),) in found] == ["pass", "pass", "warn"]
+
+
+FORK = """
+import faulthandler, os, sys
+import polars as pl
+import lazypipe as lp
+
+root, use = sys.argv[1:]
+pipe = lp.pipeline("p", base=root).source("a", "in.parquet").output("a", "out").build()
+frame, rule = pl.DataFrame({"a": [1, None]}), {"not_null": "a"}
+plan = pipe.compile() if use == "plan" else None
+if use == "polars":
+    pl.scan_parquet(root + "/in.parquet").collect()
+asks = {
+    "compile": lambda: pipe.compile().run().status,
+    "check": lambda: lp.check(frame, [rule]).failed,
+    "split": lambda: lp.split(frame, [rule]).good.height,
+}
+if plan is not None:
+    asks |= {"run": lambda: plan.run().status, "backfill": lambda: list(plan.backfill("2024..2025", chunk="1d")), "replay": lambda: plan.replay("a")}
+for name, ask in asks.items():
+    sys.stdout.flush()
+    child = os.fork()
+    if not child:
+        faulthandler.dump_traceback_later(60, exit=True)  # rather than hang
+        try:
+            print(name, ask())
+        except lp.RunError as error:
+            print(name, error)
+        sys.stdout.flush()
+        os._exit(0)
+    os.waitpid(child, 0)
+"""
+HANGS = (
+    "this process was forked from one that had used Polars, whose threads do not go along, so queries would hang; "
+    "start processes by spawn, as with ProcessPoolExecutor(mp_context=multiprocessing.get_context('spawn'))"
+)
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/task"), reason="the system does not tell threads")
+@pytest.mark.parametrize(
+    ("use", "told"),
+    [
+        ("nothing", ["compile done", "check {'not_null:a': 1}", "split 2"]),
+        ("polars", [f"{name} {HANGS}" for name in ("compile", "check", "split")]),
+        ("plan", [f"{name} {HANGS}" for name in ("compile", "check", "split", "run", "backfill", "replay")]),
+    ],
+)
+def test_a_forked_process_does_not_wait_for_threads_that_were_left_behind(
+    tmp_path: Path, use: str, told: list[str]
+) -> None:
+    pl.DataFrame({"a": [1]}).write_parquet(tmp_path / "in.parquet")
+    ran = subprocess.run([sys.executable, "-c", FORK, str(tmp_path), use], capture_output=True, text=True, check=True)
+    assert ran.stdout.splitlines() == told
+
+
+def test_a_process_that_was_spawned_runs(tmp_path: Path) -> None:
+    pl.DataFrame({"a": [1]}).write_parquet(tmp_path / "in.parquet")
+    plan = lp.pipeline("p", base=tmp_path).source("a", "in.parquet").output("a", "out").build().compile()
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        assert pool.submit(plan.run).result().status == "done"
+
+
+def test_results_with_rows_are_compared_and_shown_without_them(tmp_path: Path) -> None:
+    pl.DataFrame({"k": [1, 2], "x": ["Ann", None]}).write_parquet(tmp_path / "in.parquet")
+    plan = lp.pipeline("p", base=tmp_path).source("a", "in.parquet").output("a", "out").build().compile()
+    plan.run().raise_for_status()
+    frame = plan.scan("a")
+    rules = [{"not_null": {"columns": "x", "action": "quarantine"}}]
+    shown = {
+        "<Trace of a, k = 1: 1 of a>": plan.trace("a", {"k": 1}),
+        "<RowDiff 1 deleted, 1 unchanged>": lp.diff(frame, frame.filter(pl.col("k") == 1), key="k"),
+        "<Split 1 good, 1 bad of 2 rows>": lp.split(frame, rules),
+    }
+    for text, found in shown.items():
+        again = pickle.loads(pickle.dumps(found))
+        assert (repr(found), repr(again)) == (text, text)
+        assert found == found  # a frame's own comparison gives frames
+        assert found != again

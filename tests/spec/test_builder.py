@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import date
+from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -137,3 +138,85 @@ def test_one_operation_alone(step: dict[str, Any], message: str) -> None:
     with pytest.raises(lp.DefinitionError) as caught:
         lp.apply(step, pl.LazyFrame({"x": [1]}))
     assert str(caught.value) == message
+
+
+@pytest.mark.parametrize("none", [None, ()])
+def test_a_stage_without_steps_or_rules(none: Any) -> None:
+    made = lp.pipeline("p").source("a", "a.csv").stage("b", "a", do=none, gate=none).output("b", "out").build()
+    assert made == lp.pipeline("p").source("a", "a.csv").stage("b", "a").output("b", "out").build()
+
+
+@pytest.mark.parametrize(
+    ("make", "told"),
+    [
+        (
+            lambda b: b.stage("b", "a", do=5),
+            "stages.b.do: 'do' must be a list, not 5; start each operation with a dash",
+        ),
+        (lambda b: b.source("b", 5), "sources.b.uri: 'uri' must be text or a list, not 5; put it in quotes: \"5\""),
+        (
+            lambda b: b.source("b", None),
+            (
+                "sources.b: 'uri' is missing in source 'b'; "
+                "add uri: path, URI or glob pattern, or a list of them, relative to this file"
+            ),
+        ),
+        (
+            lambda b: b.source("b", ["a.csv", 5]),
+            "sources.b.uri[1]: an entry of 'uri' must be text, not 5; put it in quotes: \"5\"",
+        ),
+        (lambda b: b.output("b", 5, from_="a"), "outputs.b.to: 'to' must be text, not 5; put it in quotes: \"5\""),
+        (
+            lambda b: b.output("b", None, from_="a"),
+            (
+                "outputs.b: 'to' is missing in output 'b'; "
+                "add to: folder of the dataset, or file of the export, relative to this file"
+            ),
+        ),
+    ],
+)
+def test_arguments_of_other_types_are_told_as_in_a_file(make: Any, told: str) -> None:
+    with pytest.raises(lp.DefinitionError) as caught:
+        make(lp.pipeline("p").source("a", "a.csv").output("a", "out")).build()
+    assert str(caught.value) == told
+
+
+def test_what_is_shown_of_a_builder_and_of_definitions() -> None:
+    made = lp.pipeline("p", state={"uri": "s", "storage_options": {"key": "hunter2"}})
+    made = made.source("a", "a.csv", storage_options={"key": "hunter2"}).output(
+        "a", "out", storage_options={"key": "hunter2"}
+    )
+    assert repr(made) == "<Builder p: 1 source, 0 stages; outputs: a>"
+    assert "hunter2" not in repr(made.build())
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lp.history,
+        lp.vacuum,
+        lp.ledger,
+        lp.publish_delta,
+        lambda of: lp.rollback(of, "a", version=1),
+        lambda of: lp.audit_report(of, "a"),
+        lambda of: lp.replay(of, "a"),
+        lp.stream,
+    ],
+)
+def test_what_is_no_definition_is_refused(ask: Any) -> None:
+    for given in (None, lp.pipeline("p").source("a", "a.csv").output("a", "out")):
+        with pytest.raises(lp.LazypipeError) as caught:
+            ask(given)
+        told = f"{type(given).__name__} is not a definition; give lp.load(path), or what build() of a builder gives"
+        assert str(caught.value) == told
+
+
+def test_a_plan_is_vacuumed_as_its_definition_is(tmp_path: Path) -> None:
+    made = lp.pipeline("p", base=tmp_path).source("a", "a.csv").output("a", "out").build()
+    (tmp_path / "a.csv").write_text("x\n1\n")
+    plan = made.compile()
+    for _ in range(3):
+        plan.run(full=True).raise_for_status()
+    there = lp.vacuum(made, dry_run=True)
+    assert there == lp.vacuum(plan, dry_run=True) != []
+    assert lp.vacuum(plan) == there

@@ -172,3 +172,10 @@ def test_every_default_is_written_and_read_back(param: tuple[str, Any]) -> None:
         assert again.params["x"] == pipe.params["x"]
         assert type(again.params["x"].default) is type(pipe.params["x"].default)
         assert hash(again) == hash(pipe)
+
+
+def test_parameters_are_a_mapping() -> None:
+    pipe = lp.pipeline("p").source("a", "a.csv", contract={"columns": {"x": "Int64"}}).output("a", "out").build()
+    with pytest.raises(lp.LazypipeError) as caught:
+        pipe.compile(params=[1])  # type: ignore[arg-type]
+    assert str(caught.value) == "params is [1], which is not a mapping; write {name: value}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
+from enum import Enum, IntEnum, StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -70,3 +71,62 @@ def test_paths_are_taken_as_they_are(tmp_path: Path) -> None:
         built = lp.pipeline("p", base=tmp_path).source("a", uri).output("a", tmp_path / "out").build()
         built.compile().run(full=True).raise_for_status()
     assert lp.scan(str(tmp_path / "out")).collect().rows() == [(1,)]
+
+
+class Action(StrEnum):
+    QUARANTINE = "quarantine"
+
+
+class Column(str, Enum):  # noqa: UP042  # whose text is its name
+    N = "n"
+
+
+class Least(IntEnum):
+    TWO = 2
+
+
+def test_texts_and_numbers_of_other_kinds_are_what_they_say(tmp_path: Path) -> None:
+    frame = pl.DataFrame({"n": [1, 2, 5], "s": ["quarantine", "b", "b"]})
+    frame.write_parquet(tmp_path / "a.parquet")
+    gate: list[dict[str, Any]] = [
+        {"between": {"column": Column.N, "min": Least.TWO, "max": np.float64(4.5), "action": Action.QUARANTINE}},
+        {"in_set": {"column": np.str_("s"), "values": [Action.QUARANTINE], "action": "warn"}},
+    ]
+    made = lp.pipeline("p", base=tmp_path).param(Column.N, "integer", default=Least.TWO).source("a", "a.parquet")
+    built = made.stage("b", "a", do=[{"derive": {Column.N: ":n * n"}}], gate=gate).output("b", "out").build()
+    plain = [
+        {"between": {"column": "n", "min": 2, "max": 4.5, "action": "quarantine"}},
+        {"in_set": {"column": "s", "values": ["quarantine"], "action": "warn"}},
+    ]
+    same = lp.pipeline("p", base=tmp_path).param("n", "integer", default=2).source("a", "a.parquet")
+    assert (
+        built.to_yaml()
+        == same.stage("b", "a", do=[{"derive": {"n": ":n * n"}}], gate=plain).output("b", "out").build().to_yaml()
+    )
+    assert (
+        lp.Pipeline.from_json(built.to_json(), base=tmp_path)
+        == lp.Pipeline.from_yaml(built.to_yaml(), base=tmp_path)
+        == built
+    )
+    (report,) = built.compile().run().gates.values()
+    assert (report.good, report.quarantined, [c.failed for c in report.checks]) == (2, 1, [1, 2])
+    assert lp.check(frame, gate).failed == lp.check(frame, plain).failed == {"between:n": 2, "in_set:s": 2}
+
+
+def test_other_values_have_no_text() -> None:
+    step = {"python": {"call": "m:f", "arguments": {"a": b"x", "b": [{1}]}}}
+    built = (
+        lp.pipeline("p")
+        .source("a", "a.csv", storage_options={"o": object()})
+        .stage("b", "a", do=[step])
+        .output("b", "out")
+        .build()
+    )
+    for write in (built.to_yaml, built.to_json):
+        with pytest.raises(lp.DefinitionError) as caught:
+            write()
+        assert str(caught.value) == (
+            "sources.a.storage_options.o: a value of type object has no YAML form; write text or a number\n"
+            "stages.b.do[0].python.arguments.a: a value of type bytes has no YAML form; write text or a number\n"
+            "stages.b.do[0].python.arguments.b[0]: a value of type set has no YAML form; write text or a number"
+        )

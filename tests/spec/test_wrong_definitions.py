@@ -1040,6 +1040,11 @@ def test_values_of_variables_never_show_in_errors(folder: Path, source: str) -> 
     assert not [part for part in shown if SECRET in part]
 
 
+class Nothing:
+    def read(self, after: object) -> None:
+        return None
+
+
 def test_values_of_variables_never_show_in_plans(folder: Path) -> None:
     import polars as pl
 
@@ -1057,7 +1062,8 @@ outputs: {b: {to: 'out/${TOKEN}', storage_options: {token: '${TOKEN}'}}}
     shown = [plan.explain("b", kind) for kind in ("logical", "optimized", "physical")]
     assert "${TOKEN}/a.parquet" in shown[0]
     shown += [repr(plan), str(plan), repr(plan.nodes), repr(plan.segments), pipe.to_yaml(), plan.pipeline.to_yaml()]
-    shown += [str(plan.preview())]
+    shown += [str(plan.preview()), repr(plan.outputs), repr(plan.redact), repr(plan)]
+    shown += [repr(lp.stream(pipe, pull={"a": Nothing()}, env={"TOKEN": SECRET}))]
     assert not [part for part in shown if SECRET in part]
     assert plan.outputs["b"].to == str(folder / "out" / SECRET)
 

@@ -63,6 +63,7 @@ class Attempt:
         expected = self.target.current_version() if self.work.version is None else self.work.version
         self.target.refuse_changes()
         self.target.refuse_gone()
+        self.target.refuse_used()
         self._snapshot()
         self.laying.choose()
         self.writing.note_digests()

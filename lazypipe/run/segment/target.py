@@ -14,7 +14,7 @@ from lazypipe.compile.segments import Segment
 from lazypipe.errors import CommitConflict, StorageError
 from lazypipe.incremental.shared import state_of
 from lazypipe.incremental.work import Work
-from lazypipe.run.context import Run
+from lazypipe.run.context import Run, refuse_used
 from lazypipe.run.segment.groups import Groups
 from lazypipe.storage import uri as uris
 from lazypipe.storage.datasets.data_files import find_odd, scan_files
@@ -114,6 +114,13 @@ class Target:
             return
         if self.before is not None:
             self.dataset.refuse_gone(self.before)
+
+    def refuse_used(self) -> None:
+        """Raise LazypipeError where a run of the same id has written what is there, whose record is gone: its files would be written over."""
+        if self.output is None or self.output.format != "dataset" or self.before is None:
+            return
+        if self.before.run == self.run.id:  # which another output of this run may have committed too
+            refuse_used(self.run.id, self.before.files, self.prefix(""))
 
     def sink(self, suffix: str, rows: int | None = None) -> DatasetSink | ExportSink:
         """Return where rows go; of an output by groups, about how many ``rows`` it has then, if that is known."""

@@ -49,7 +49,7 @@ class KeyBounds:
     columns: tuple[str, ...]
     schema: Mapping[str, pl.DataType]
     partition_by: tuple[str, ...] = ()
-    storage_options: Mapping[str, Any] = field(default_factory=dict)
+    storage_options: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     def noted(self, files: Sequence[DataFile]) -> tuple[DataFile, ...]:
         """Return the files with the bounds of the columns in their entries; of those that lack them, the footers are read.

@@ -7,7 +7,7 @@ filter and the rows that it needs. Parquet is read by byte ranges, CSV and NDJSO
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -142,7 +142,7 @@ class _Builder(FileReaderBuilder):
 
     format: str
     schema: pl.Schema
-    storage_options: Mapping[str, Any]
+    storage_options: Mapping[str, Any] = field(repr=False)
     read_options: Mapping[str, Any]
     parts: Mapping[str, tuple[int, int]] = NOTHING
 
