@@ -293,6 +293,37 @@ def test_commands(uri: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert (code, "there is no dataset here" in err) == (3, True)
 
 
+def test_a_reader_takes_its_parameters_and_modules(
+    uri: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a message says to pass is taken: a reader of a dataset may have parameters without defaults, and Python stages."""
+    (tmp_path / "steps_of_a_reader.py").write_text("def some(frame):\n    return frame\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    text = (
+        "version: 1\nname: asks\nparams: {{{param}: {{type: integer}}}}\nsources: {{b: {{uri: {uri}}}}}\nstages:\n"
+        "  q: {{from: b, do: [{{filter: 'day = :{param}'}}, {{python: {{call: 'steps_of_a_reader:some'}}}}]}}\n"
+        "outputs: {{q: {{to: out/q_{param}}}}}\n"
+    )
+    files = [tmp_path / "first.yaml", tmp_path / "second.yaml"]
+    for file, param in zip(files, ("at", "until"), strict=True):
+        file.write_text(text.format(param=param, uri=uri))
+    dry, allow = ("optimize", uri, "--goal", "read", "--dry-run"), ("--allow", "steps_of_a_reader")
+    asked = (*dry, "--pipeline", files[0])
+    code, _, err = run(capsys, *asked, "--param", "at=1")
+    assert (code, "allow it: --allow steps_of_a_reader" in err) == (2, True)
+    code, _, err = run(capsys, *asked, *allow)
+    assert (code, "pass it (--param at=…)" in err) == (2, True)
+    code, _, err = run(capsys, *asked, *allow, "--param", "at=1", "--param", "on=1")
+    assert (code, err) == (2, f"{files[0]}:3:1: unknown parameter 'on'; known parameters: at\n")
+    code, out, _ = run(capsys, *asked, *allow, "--param", "at=1")
+    assert (code, "- ordered by day: " in out) == (0, True)
+    both = (*asked, "--pipeline", files[1], *allow, "--param", "at=1")
+    assert run(capsys, *both)[0] == 2
+    assert run(capsys, *both, "--param", "until=2")[0] == 0
+    code, _, err = run(capsys, *dry, "--param", "at=1")
+    assert (code, err) == (2, "--param and --allow are for the pipelines that --pipeline names; name one\n")
+
+
 def test_a_rollback_is_in_the_ledger(uri: str, tmp_path: Path) -> None:
     made, ledger = plan(tmp_path), lp.ledger(plan(tmp_path))
     first = ledger.records()[-3].run
