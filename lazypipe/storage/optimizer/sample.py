@@ -6,20 +6,22 @@ How often a value is that of the row before, and whether values rise, can be see
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import polars as pl
 
-from lazypipe.errors import LazypipeError
-from lazypipe.spec.frames import lazy_frame
+from lazypipe.errors import LazypipeError, SourceError
+from lazypipe.spec.frames import is_pattern, lazy_frame
 from lazypipe.storage import uri as uris
 from lazypipe.storage.datasets.dataset import Dataset, is_dataset
+from lazypipe.storage.datasets.units import FORMED
 from lazypipe.storage.files import expand
 from lazypipe.storage.optimizer.forms import owner
 from lazypipe.storage.parquet.footers import column_bytes
-from lazypipe.storage.scan import Reader
+from lazypipe.storage.scan import Reader, is_engine_error
 
 __all__ = ["ROWS", "Sample", "take_sample"]
 
@@ -29,6 +31,7 @@ _STRETCH, _SHORTEST = 5_000, 500
 _STRETCHES = 4
 """Stretches at least, unless they become too short: what lies near each other is often alike."""
 _ROW = "__lazypipe_row"
+_UNLIKE = "name files with the same columns, name a dataset by its folder, or give a LazyFrame"
 _FOOTERS = 64
 """Files at most whose footers are read: as many as are needed to know what columns take, evenly spread."""
 
@@ -59,7 +62,7 @@ def take_sample(
     Raises
     ------
     LazypipeError
-        If ``rows`` is less than 1.
+        If ``rows`` is less than 1, or if a column has a name that cannot be used.
     SourceError, StorageError
         If the files at a URI cannot be read.
 
@@ -71,22 +74,47 @@ def take_sample(
     """
     if rows < 1:
         raise LazypipeError(f"a sample of {rows} rows shows nothing; write 1 or more")
-    stored: Mapping[str, int] = {}
-    if isinstance(data, str | os.PathLike):
-        data, stored = _opened(os.fspath(data), storage_options)
+    if not isinstance(data, str | os.PathLike):
+        return _picked(data, rows, {})
+    frame, stored, culprit = _opened(os.fspath(data), storage_options)
+    try:
+        return _picked(frame, rows, stored)
+    except BaseException as error:
+        if not is_engine_error(error) or (unreadable := culprit()) is None:
+            raise
+        from lazypipe.storage.external.scan import NEW_COLUMN, NO_COLUMN, OTHER_TYPE
+
+        if unreadable.fix in (NEW_COLUMN, NO_COLUMN, OTHER_TYPE):  # which are about the contract of a source
+            unreadable.fix = _UNLIKE
+        raise unreadable from error
+
+
+def _picked(data: pl.DataFrame | pl.LazyFrame, rows: int, stored: Mapping[str, int]) -> Sample:
+    """Return rows of a frame; ``stored`` is what its columns take in files."""
     if isinstance(data, pl.DataFrame):
+        _check_names(data.columns)
         total = data.height
         starts = range(0, total, _period(total, rows))
         parts = [data.slice(s, _length(rows)) for s in starts]
         return Sample(pl.concat(parts) if total > rows else data, total, stored)
     data = lazy_frame(data, "data", besides=", or the URI of a dataset or of Parquet files")
     some = data.head(rows + 1).collect(engine="streaming")
+    _check_names(some.columns)
     if some.height <= rows:
         return Sample(some, some.height, stored)
     total = data.select(pl.len()).collect(engine="streaming").item()
     row = pl.col(_ROW) % _period(total, rows)
     picked = data.with_row_index(_ROW).filter(row < _length(rows)).drop(_ROW)
     return Sample(picked.collect(engine="streaming"), total, stored)
+
+
+def _check_names(names: Iterable[str]) -> None:
+    for name in names:
+        if is_pattern(name):
+            raise LazypipeError(f"column {name!r} would be read as a pattern of names; give it another name")
+        if name.startswith(FORMED):
+            what = f"column {name!r} is reserved for lazypipe, which keeps values in compact form under such names"
+            raise LazypipeError(f"{what}; name the dataset's folder instead of its files, or rename the column")
 
 
 def _length(rows: int) -> int:
@@ -99,8 +127,11 @@ def _period(total: int, rows: int) -> int:
     return max(_length(rows), -(-total // stretches))
 
 
-def _opened(uri: str, storage_options: Mapping[str, Any] | None) -> tuple[pl.LazyFrame, dict[str, int]]:
-    """Return the rows at a URI, and what their columns take, by the footers of some files."""
+def _opened(
+    uri: str, storage_options: Mapping[str, Any] | None
+) -> tuple[pl.LazyFrame, dict[str, int], Callable[[], SourceError | None]]:
+    """Return the rows at a URI, what their columns take, by the footers of some files, and who finds a file that cannot be read."""
+    culprit: Callable[[], SourceError | None] = lambda: None  # noqa: E731
     if is_dataset(uri, storage_options):
         dataset = Dataset(uri, storage_options)
         commit = dataset.read()
@@ -109,9 +140,14 @@ def _opened(uri: str, storage_options: Mapping[str, Any] | None) -> tuple[pl.Laz
     else:
         files = expand([uri], storage_options, endings=(".parquet",))
         reader = Reader("parquet", storage_options=storage_options or {})
-        names, frame = [f.uri for f in files], reader.scan(files, reader.infer(files))
+        schema = reader.infer(files)
+        names, frame, culprit = (
+            [f.uri for f in files],
+            reader.scan(files, schema),
+            partial(reader.culprit, files, schema),
+        )
     some = names[:: -(-len(names) // _FOOTERS) or 1]
     found: dict[str, int] = {}
     for name, size in column_bytes(some, storage_options).items():
         found[owner(name)] = found.get(owner(name), 0) + size * len(names) // len(some)
-    return frame, found
+    return frame, found, culprit
