@@ -23,7 +23,7 @@ from lazypipe.storage.optimizer.deciding.order import counted, ordered_for_reade
 from lazypipe.storage.optimizer.deciding.partitions import with_partitions
 from lazypipe.storage.optimizer.deciding.sizes import with_sizes
 from lazypipe.storage.optimizer.deciding.writers import has_pyarrow, settle_writer
-from lazypipe.storage.optimizer.forms import owner
+from lazypipe.storage.optimizer.forms import by_owner, owner
 from lazypipe.storage.optimizer.interchange import with_format
 from lazypipe.storage.optimizer.layout import DEFAULT, Layout
 from lazypipe.storage.optimizer.ordering import rising, spread
@@ -278,9 +278,7 @@ def _as_they_come(case: Case, rows: pl.DataFrame, base: Cost, held: Mapping[str,
 
 
 def _made(case: Case, layout: Layout, plain: Mapping[str, int], sizes: Mapping[str, int]) -> Advice:
-    after: dict[str, int] = dict.fromkeys(plain, 0)
-    for name, size in sizes.items():
-        after[owner(name)] += size
+    after = dict.fromkeys(plain, 0) | by_owner(sizes)
     bench, reasons = case.bench, tuple(_final(case, layout, plain, after))
     pairs = {n: (plain[n], after[n]) for n in plain}
     rows, total = case.sample.frame.height, case.sample.total

@@ -36,6 +36,7 @@ __all__ = [
     "Template",
     "Whole",
     "apart",
+    "by_owner",
     "check_forms",
     "from_dict",
     "odd_columns",
@@ -107,6 +108,20 @@ def owner(name: str) -> str:
     ('email', 'email')
     """
     return name.removeprefix(FORMED).rpartition(":")[0] if name.startswith(FORMED) else name
+
+
+def by_owner(sizes: Mapping[str, int]) -> dict[str, int]:
+    """Return what columns take, of what columns in files take: of a form's parts together.
+
+    Examples
+    --------
+    >>> by_owner({"_lazypipe:email:0": 70, "_lazypipe:email:plain": 2, "id": 5})
+    {'email': 72, 'id': 5}
+    """
+    found: dict[str, int] = {}
+    for name, size in sizes.items():
+        found[owner(name)] = found.get(owner(name), 0) + size
+    return found
 
 
 def without_keys(forms: Mapping[str, Form], keys: Collection[str]) -> dict[str, Form]:

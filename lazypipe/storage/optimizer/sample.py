@@ -19,7 +19,7 @@ from lazypipe.storage import uri as uris
 from lazypipe.storage.datasets.dataset import Dataset, is_dataset
 from lazypipe.storage.datasets.units import FORMED
 from lazypipe.storage.files import expand
-from lazypipe.storage.optimizer.forms import owner
+from lazypipe.storage.optimizer.forms import by_owner
 from lazypipe.storage.parquet.footers import column_bytes
 from lazypipe.storage.scan import Reader, is_engine_error
 
@@ -147,7 +147,6 @@ def _opened(
             partial(reader.culprit, files, schema),
         )
     some = names[:: -(-len(names) // _FOOTERS) or 1]
-    found: dict[str, int] = {}
-    for name, size in column_bytes(some, storage_options).items():
-        found[owner(name)] = found.get(owner(name), 0) + size * len(names) // len(some)
+    sizes = by_owner(column_bytes(some, storage_options))
+    found = {name: size * len(names) // len(some) for name, size in sizes.items()}
     return frame, found, culprit
