@@ -203,6 +203,53 @@ def test_who_loses_an_order_is_told(uri: str) -> None:
     assert lost not in lp.optimize.rewrite(uri, "read", dry_run=True).reasons
 
 
+@pytest.mark.parametrize(
+    ("goal", "query"), [("storage", None), ("read", "SELECT amount FROM self WHERE customer = 3"), ("read", None)]
+)
+def test_asked_again_for_the_same_goal_an_order_stays(goal: Any, query: str | None, tmp_path: Path) -> None:
+    """Rows in an order show no longer what it has brought; to give it up would let all that comes later in as it comes."""
+
+    def sold(start: int, stop: int) -> None:
+        """Rows of 500 customers, of which a name and a town follow, in no order."""
+        drawn = pl.select(n=pl.int_range(start, stop)).select(
+            customer=pl.col("n").hash(3) % 500, amount=pl.col("n").hash(4) % 10_007
+        )
+        known = {"name": pl.col("customer").hash(9).cast(pl.String), "town": pl.col("customer").hash(5).cast(pl.String)}
+        (tmp_path / "in").mkdir(exist_ok=True)
+        drawn.with_columns(**known).write_parquet(tmp_path / "in" / f"{start:06}.parquet")
+        built = lp.pipeline("p", base=str(tmp_path)).source("a", "in/*.parquet").stage("b", "a")
+        built.output("b", "out", mode="append").build().compile().run().raise_for_status()
+
+    uri = str(tmp_path / "out")
+    sold(0, 40_000)
+    asked = lp.optimize.workload(uri, queries=["SELECT amount FROM self WHERE customer = 3"])
+    first = lp.optimize.rewrite(uri, goal, workload=asked if goal == "read" else None)
+    assert first.layout is not None
+    (by,) = first.layout.sort_by
+    assert by in ("customer", "name", "town")
+    again = lp.optimize.workload(uri, queries=[query]) if query else None
+    advice = lp.optimize.advise(uri, again, goal, timed=False)
+    assert (advice.layout.sort_by, advice.layout.row_group_rows) == (
+        (by,),
+        first.layout.row_group_rows if query else None,
+    )
+    assert f"ordered by {by}: as before: no other order is better" in map(str, advice.reasons)
+    for _ in range(2):
+        made = lp.optimize.rewrite(uri, goal, workload=again)
+        assert made.layout is not None
+        assert made.layout.sort_by == (by,)
+        assert not any("no longer ordered" in r for r in made.reasons)
+    assert made.tasks == ()
+    before = {f.path for f in Dataset(uri).read().files}
+    sold(40_000, 50_000)
+    (new,) = (f for f in Dataset(uri).read().files if f.path not in before)
+    assert Dataset(uri).scan(replace(Dataset(uri).read(), files=(new,))).collect()[by].is_sorted()
+    # writers for whom an order is too dear give it up
+    other = lp.optimize.rewrite(uri, "write").layout
+    assert other is not None
+    assert other.sort_by == ()
+
+
 def test_other_folders_are_told_before_they_are_made(uri: str) -> None:
     def why(**by: Any) -> list[str]:
         return [t.why for t in lp.optimize.rewrite(uri, lp.optimize.Layout(level=15), dry_run=True, **by).tasks]

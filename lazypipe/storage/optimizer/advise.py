@@ -278,6 +278,7 @@ def _as_they_come(case: Case, rows: pl.DataFrame, base: Cost, held: Mapping[str,
 
 
 def _made(case: Case, layout: Layout, plain: Mapping[str, int], sizes: Mapping[str, int]) -> Advice:
+    layout = case.in_order_still(layout)
     after = dict.fromkeys(plain, 0) | by_owner(sizes)
     bench, reasons = case.bench, tuple(_final(case, layout, plain, after))
     pairs = {n: (plain[n], after[n]) for n in plain}

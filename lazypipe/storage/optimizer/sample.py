@@ -6,8 +6,8 @@ How often a value is that of the row before, and whether values rise, can be see
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -17,9 +17,11 @@ from lazypipe.errors import LazypipeError, SourceError
 from lazypipe.spec.frames import is_pattern, lazy_frame
 from lazypipe.storage import uri as uris
 from lazypipe.storage.datasets.dataset import Dataset, is_dataset
+from lazypipe.storage.datasets.log import KEPT
 from lazypipe.storage.datasets.units import FORMED
 from lazypipe.storage.files import expand
 from lazypipe.storage.optimizer.forms import by_owner
+from lazypipe.storage.optimizer.layout import Layout
 from lazypipe.storage.parquet.footers import column_bytes
 from lazypipe.storage.scan import Reader, is_engine_error
 
@@ -38,11 +40,15 @@ _FOOTERS = 64
 
 @dataclass(frozen=True)
 class Sample:
-    """Rows of a frame, and of how many they are; ``stored`` is what columns take in the files, if they stand in files."""
+    """Rows of a frame, and of how many they are.
+
+    ``stored`` is what columns take in the files, if they stand in files; ``kept`` the goal and the layout that were chosen for a dataset.
+    """
 
     frame: pl.DataFrame
     total: int
     stored: Mapping[str, int] = field(default_factory=dict, hash=False)
+    kept: tuple[str, Layout] | None = None
 
     @property
     def scale(self) -> float:
@@ -76,7 +82,11 @@ def take_sample(
         raise LazypipeError(f"a sample of {rows} rows shows nothing; write 1 or more")
     if not isinstance(data, str | os.PathLike):
         return _picked(data, rows, {})
-    frame, stored, culprit = _opened(os.fspath(data), storage_options)
+    uri = os.fspath(data)
+    if is_dataset(uri, storage_options):
+        frame, stored, kept = _of_dataset(Dataset(uri, storage_options))
+        return replace(_picked(frame, rows, stored), kept=kept)
+    frame, stored, culprit = _opened(uri, storage_options)
     try:
         return _picked(frame, rows, stored)
     except BaseException as error:
@@ -127,26 +137,28 @@ def _period(total: int, rows: int) -> int:
     return max(_length(rows), -(-total // stretches))
 
 
+def _of_dataset(dataset: Dataset) -> tuple[pl.LazyFrame, dict[str, int], tuple[str, Layout] | None]:
+    """Return the rows of a dataset, what their columns take, and the layout that was chosen for a goal."""
+    commit = dataset.read()
+    stored = _column_bytes([uris.join(dataset.uri, f.path) for f in commit.files], dataset.storage_options)
+    said = commit.info.get(KEPT) or {}
+    kept = (said["goal"], Layout.from_dict(said["layout"])) if said.get("goal") else None
+    return dataset.scan(commit), stored, kept
+
+
 def _opened(
     uri: str, storage_options: Mapping[str, Any] | None
 ) -> tuple[pl.LazyFrame, dict[str, int], Callable[[], SourceError | None]]:
-    """Return the rows at a URI, what their columns take, by the footers of some files, and who finds a file that cannot be read."""
-    culprit: Callable[[], SourceError | None] = lambda: None  # noqa: E731
-    if is_dataset(uri, storage_options):
-        dataset = Dataset(uri, storage_options)
-        commit = dataset.read()
-        names = [uris.join(dataset.uri, f.path) for f in commit.files]
-        frame = dataset.scan(commit)
-    else:
-        files = expand([uri], storage_options, endings=(".parquet",))
-        reader = Reader("parquet", storage_options=storage_options or {})
-        schema = reader.infer(files)
-        names, frame, culprit = (
-            [f.uri for f in files],
-            reader.scan(files, schema),
-            partial(reader.culprit, files, schema),
-        )
+    """Return the rows of files, what their columns take, and who finds a file that cannot be read."""
+    files = expand([uri], storage_options, endings=(".parquet",))
+    reader = Reader("parquet", storage_options=storage_options or {})
+    schema = reader.infer(files)
+    stored = _column_bytes([f.uri for f in files], storage_options)
+    return reader.scan(files, schema), stored, partial(reader.culprit, files, schema)
+
+
+def _column_bytes(names: Sequence[str], storage_options: Mapping[str, Any] | None) -> dict[str, int]:
+    """Return what columns take in files, by the footers of some."""
     some = names[:: -(-len(names) // _FOOTERS) or 1]
     sizes = by_owner(column_bytes(some, storage_options))
-    found = {name: size * len(names) // len(some) for name, size in sizes.items()}
-    return frame, found, culprit
+    return {name: size * len(names) // len(some) for name, size in sizes.items()}
