@@ -73,7 +73,7 @@ def advise(
     clock: Clock = time.process_time,
     storage_options: Mapping[str, Any] | None = None,
 ) -> Advice:
-    """Recommend a layout for the rows of a frame, a dataset, or Parquet files at a URI.
+    """Recommend a layout for the rows of a frame, a dataset, a Delta table, or Parquet files at a URI.
 
     Candidates that the profile of a sample suggests (physical forms, encodings, codecs, sort orders, row group sizes) are written and read, and
     the measurements decide. ``storage`` and ``balanced`` make files small, with at most 3 and 1.5 times the write time of the default layout, and

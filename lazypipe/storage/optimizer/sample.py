@@ -14,6 +14,7 @@ from typing import Any
 import polars as pl
 
 from lazypipe.errors import LazypipeError, SourceError
+from lazypipe.spec.endings import format_of
 from lazypipe.spec.frames import is_pattern, lazy_frame
 from lazypipe.storage import uri as uris
 from lazypipe.storage.datasets.dataset import Dataset, is_dataset
@@ -61,7 +62,7 @@ def take_sample(
     rows: int = ROWS,
     storage_options: Mapping[str, Any] | None = None,
 ) -> Sample:
-    """Return about so many rows of a frame, of a dataset, or of Parquet files at a URI; of few rows, all.
+    """Return about so many rows of a frame, of a dataset, a Delta table, or Parquet files at a URI; of few rows, all.
 
     Of a LazyFrame that has more, rows are counted first and picked in a second pass, which streams.
 
@@ -86,6 +87,14 @@ def take_sample(
     if is_dataset(uri, storage_options):
         frame, stored, kept = _of_dataset(Dataset(uri, storage_options))
         return replace(_picked(frame, rows, stored), kept=kept)
+    if format_of(uri) is None:
+        from lazypipe.storage.lake.log import DeltaLog
+        from lazypipe.storage.lake.table import read_table
+
+        if DeltaLog(uri, storage_options).last() >= 0:  # its folder also holds files that are none of its rows any more
+            table = read_table(uri, storage_options)
+            stored = _column_bytes([f.uri for f in table.files], storage_options)
+            return _picked(table.scan(table.files, storage_options or {}), rows, stored)
     frame, stored, culprit = _opened(uri, storage_options)
     try:
         return _picked(frame, rows, stored)

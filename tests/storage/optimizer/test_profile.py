@@ -75,6 +75,20 @@ def test_files_that_differ_are_named(tmp_path: Path) -> None:
     assert fix not in str(told.value)
 
 
+def test_a_delta_table_is_read_by_its_log(tmp_path: Path) -> None:
+    """Its folder still holds the rows that were there before, and its partition columns are in its log."""
+    lake = pytest.importorskip("deltalake")
+    table = str(tmp_path / "table")
+    lake.write_deltalake(table, pl.DataFrame({"k": ["a"] * 500, "x": range(500)}).to_arrow(), partition_by=["k"])
+    left = pl.DataFrame({"k": ["b"] * 10 + ["c"] * 5, "x": [*range(1_000, 1_015)]})
+    lake.write_deltalake(table, left.to_arrow(), mode="overwrite", partition_by=["k"])
+    found = profile(table)
+    assert (found.total, found["x"].least, found["x"].greatest, found["k"].distinct) == (15, 1_000, 1_014, 2)
+    stored = column_bytes([str(p) for k in "bc" for p in (tmp_path / "table" / f"k={k}").glob("*.parquet")])
+    assert found["x"].stored == stored["x"]
+    assert advise(table).rows == 15
+
+
 def test_a_frame_that_fails_says_so_itself() -> None:
     with pytest.raises(pl.exceptions.ColumnNotFoundError):
         profile(pl.LazyFrame({"x": [1]}).select("y"))
