@@ -203,6 +203,53 @@ def test_who_loses_an_order_is_told(uri: str) -> None:
     assert lost not in lp.optimize.rewrite(uri, "read", dry_run=True).reasons
 
 
+@pytest.mark.parametrize(
+    ("goal", "query"), [("storage", None), ("read", "SELECT amount FROM self WHERE customer = 3"), ("read", None)]
+)
+def test_asked_again_for_the_same_goal_an_order_stays(goal: Any, query: str | None, tmp_path: Path) -> None:
+    """Rows in an order show no longer what it has brought; to give it up would let all that comes later in as it comes."""
+
+    def sold(start: int, stop: int) -> None:
+        """Rows of 500 customers, of which a name and a town follow, in no order."""
+        drawn = pl.select(n=pl.int_range(start, stop)).select(
+            customer=pl.col("n").hash(3) % 500, amount=pl.col("n").hash(4) % 10_007
+        )
+        known = {"name": pl.col("customer").hash(9).cast(pl.String), "town": pl.col("customer").hash(5).cast(pl.String)}
+        (tmp_path / "in").mkdir(exist_ok=True)
+        drawn.with_columns(**known).write_parquet(tmp_path / "in" / f"{start:06}.parquet")
+        built = lp.pipeline("p", base=str(tmp_path)).source("a", "in/*.parquet").stage("b", "a")
+        built.output("b", "out", mode="append").build().compile().run().raise_for_status()
+
+    uri = str(tmp_path / "out")
+    sold(0, 40_000)
+    asked = lp.optimize.workload(uri, queries=["SELECT amount FROM self WHERE customer = 3"])
+    first = lp.optimize.rewrite(uri, goal, workload=asked if goal == "read" else None)
+    assert first.layout is not None
+    (by,) = first.layout.sort_by
+    assert by in ("customer", "name", "town")
+    again = lp.optimize.workload(uri, queries=[query]) if query else None
+    advice = lp.optimize.advise(uri, again, goal, timed=False)
+    assert (advice.layout.sort_by, advice.layout.row_group_rows) == (
+        (by,),
+        first.layout.row_group_rows if query else None,
+    )
+    assert f"ordered by {by}: as before: no other order is better" in map(str, advice.reasons)
+    for _ in range(2):
+        made = lp.optimize.rewrite(uri, goal, workload=again)
+        assert made.layout is not None
+        assert made.layout.sort_by == (by,)
+        assert not any("no longer ordered" in r for r in made.reasons)
+    assert made.tasks == ()
+    before = {f.path for f in Dataset(uri).read().files}
+    sold(40_000, 50_000)
+    (new,) = (f for f in Dataset(uri).read().files if f.path not in before)
+    assert Dataset(uri).scan(replace(Dataset(uri).read(), files=(new,))).collect()[by].is_sorted()
+    # writers for whom an order is too dear give it up
+    other = lp.optimize.rewrite(uri, "write").layout
+    assert other is not None
+    assert other.sort_by == ()
+
+
 def test_other_folders_are_told_before_they_are_made(uri: str) -> None:
     def why(**by: Any) -> list[str]:
         return [t.why for t in lp.optimize.rewrite(uri, lp.optimize.Layout(level=15), dry_run=True, **by).tasks]
@@ -291,6 +338,37 @@ def test_commands(uri: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert Dataset(uri).read().partition_by == ("day",)
     code, out, err = run(capsys, "optimize", tmp_path / "nowhere")
     assert (code, "there is no dataset here" in err) == (3, True)
+
+
+def test_a_reader_takes_its_parameters_and_modules(
+    uri: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a message says to pass is taken: a reader of a dataset may have parameters without defaults, and Python stages."""
+    (tmp_path / "steps_of_a_reader.py").write_text("def some(frame):\n    return frame\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    text = (
+        "version: 1\nname: asks\nparams: {{{param}: {{type: integer}}}}\nsources: {{b: {{uri: {uri}}}}}\nstages:\n"
+        "  q: {{from: b, do: [{{filter: 'day = :{param}'}}, {{python: {{call: 'steps_of_a_reader:some'}}}}]}}\n"
+        "outputs: {{q: {{to: out/q_{param}}}}}\n"
+    )
+    files = [tmp_path / "first.yaml", tmp_path / "second.yaml"]
+    for file, param in zip(files, ("at", "until"), strict=True):
+        file.write_text(text.format(param=param, uri=uri))
+    dry, allow = ("optimize", uri, "--goal", "read", "--dry-run"), ("--allow", "steps_of_a_reader")
+    asked = (*dry, "--pipeline", files[0])
+    code, _, err = run(capsys, *asked, "--param", "at=1")
+    assert (code, "allow it: --allow steps_of_a_reader" in err) == (2, True)
+    code, _, err = run(capsys, *asked, *allow)
+    assert (code, "pass it (--param at=…)" in err) == (2, True)
+    code, _, err = run(capsys, *asked, *allow, "--param", "at=1", "--param", "on=1")
+    assert (code, err) == (2, f"{files[0]}:3:1: unknown parameter 'on'; known parameters: at\n")
+    code, out, _ = run(capsys, *asked, *allow, "--param", "at=1")
+    assert (code, "- ordered by day: " in out) == (0, True)
+    both = (*asked, "--pipeline", files[1], *allow, "--param", "at=1")
+    assert run(capsys, *both)[0] == 2
+    assert run(capsys, *both, "--param", "until=2")[0] == 0
+    code, _, err = run(capsys, *dry, "--param", "at=1")
+    assert (code, err) == (2, "--param and --allow are for the pipelines that --pipeline names; name one\n")
 
 
 def test_a_rollback_is_in_the_ledger(uri: str, tmp_path: Path) -> None:

@@ -41,6 +41,7 @@ __all__ = [
     "read_each",
     "say",
     "storage_options",
+    "take_params",
     "take_storage_options",
     "tell_each",
     "write_json",
@@ -133,21 +134,26 @@ class Commands:
     ) -> argparse.ArgumentParser:
         """Add a command that compiles a definition (``compiled``), and so takes its parameters."""
         made = self.over_file(name, function, text, **how)
-        made.add_argument(
-            "--param",
-            action="append",
-            default=[],
-            metavar="NAME=VALUE",
-            help="set a parameter of the pipeline; may be repeated",
-        )
-        made.add_argument(
-            "--allow",
-            action="append",
-            default=[],
-            metavar="MODULE",
-            help="allow python operations to import this module; may be repeated",
-        )
+        take_params(made)
         return made
+
+
+def take_params(made: argparse.ArgumentParser) -> None:
+    """Let a command that compiles definitions (``compiled``, ``plans``) take their parameters, and the modules that they may import."""
+    made.add_argument(
+        "--param",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="set a parameter of the pipeline; may be repeated",
+    )
+    made.add_argument(
+        "--allow",
+        action="append",
+        default=[],
+        metavar="MODULE",
+        help="allow python operations to import this module; may be repeated",
+    )
 
 
 def take_storage_options(made: argparse.ArgumentParser) -> None:
@@ -206,7 +212,8 @@ def plans(
         with_those_that_it_has(given, *pipes)
 
     def compile_one(pipe: lp.Pipeline) -> lp.Plan:
-        some, outputs = with_those_that_it_has(given, pipe), () if asked is None else asked[pipe.name]
+        some = given if len(read) == 1 else with_those_that_it_has(given, pipe)
+        outputs = () if asked is None else asked[pipe.name]
         return pipe.compile(allow=options.allow, outputs=outputs, params=some)
 
     return compile_together(read, compile_one)

@@ -12,8 +12,10 @@ from lazypipe.cli.commands import (
     definitions,
     is_definition,
     loaded,
+    plans,
     say,
     storage_options,
+    take_params,
     take_storage_options,
     write_json,
 )
@@ -50,6 +52,7 @@ def add(commands: Commands) -> None:
         metavar="FILE",
         help="a pipeline that reads or writes the dataset, so that its queries count; may be repeated",
     )
+    take_params(optimize)
     compact.add_argument(
         "--target", type=int, metavar="BYTES", help="target size of a file, in bytes. Default: 128 MiB"
     )
@@ -142,7 +145,13 @@ def _versions(numbers: Sequence[int]) -> str:
 
 
 def _optimize(options: argparse.Namespace) -> int:
-    readers, place = [loaded(file).compile() for file in options.pipeline], storage_options(options)
+    if (options.param or options.allow) and not options.pipeline:
+        raise lp.LazypipeError("--param and --allow are for the pipelines that --pipeline names; name one")
+    readers, place = list[lp.Plan](), storage_options(options)
+    for plan in plans(options.pipeline, options):
+        if isinstance(plan, lp.LazypipeError):
+            raise plan
+        readers.append(plan)
     made = lp.optimize.rewrite(
         options.dataset,
         options.goal,

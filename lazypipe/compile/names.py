@@ -6,9 +6,14 @@ import re
 
 import polars as pl
 
+from lazypipe.spec.frames import is_pattern
 from lazypipe.spec.model import Fault, Path
+<<<<<<< HEAD
 from lazypipe.spec.types import is_pattern
 from lazypipe.storage.datasets.units import UNIT
+=======
+from lazypipe.storage.datasets.units import UNIT, is_of_files
+>>>>>>> s30-layout
 
 __all__ = ["check_names"]
 
@@ -41,6 +46,11 @@ def check_names(schema: pl.Schema, path: Path, *, files: bool = False, text: boo
         if is_pattern(name):
             fix = "rename it, or leave it out of the files" if files else "give it another name"
             raise Fault(f"column {name!r} would be read as a pattern of names", fix, path)
-        if name == UNIT:
-            what = f"column {UNIT!r} is reserved for lazypipe, which keeps in it the file that each row was made from"
+        if is_of_files(name):
+            kept = (
+                "in it the file that each row was made from"
+                if name == UNIT
+                else "values in compact form under such names"
+            )
+            what = f"column {name!r} is reserved for lazypipe, which keeps {kept}"
             raise Fault(what, "give it another name", path)

@@ -16,7 +16,7 @@ from lazypipe.errors import SourceError
 from lazypipe.gates.tap import RAW_COLUMN
 from lazypipe.spec.types import dtype_name
 from lazypipe.storage import uri as uris
-from lazypipe.storage.datasets.units import UNIT
+from lazypipe.storage.datasets.units import is_of_files
 from lazypipe.storage.files import FileInfo
 from lazypipe.storage.formats import FORMATS, TEXT_FORMATS
 from lazypipe.storage.scan import Reader
@@ -256,7 +256,7 @@ def _names(file: FileInfo, found: pl.Schema, target: Target, form: str) -> tuple
 def _check_new(file: FileInfo, name: str, shape: Shape) -> None:
     from lazypipe.storage.external.scan import NEW_COLUMN
 
-    if name == UNIT:
+    if is_of_files(name):
         raise SourceError(f"the file has a column {name!r}, which is reserved for lazypipe", uri=file.uri, fix=BY_LOG)
     match shape.on_new_column:
         case "discard_column":

@@ -12,6 +12,7 @@ import pytest
 
 import lazypipe as lp
 from lazypipe.errors import DefinitionError, LazypipeError
+from lazypipe.storage.optimizer.forms import Scaled
 
 POSITIVE = [{"between": {"column": "v", "min": 0, "action": "quarantine"}}]
 
@@ -97,6 +98,34 @@ def test_rows_put_aside_are_read_as_a_dataset_not_as_files(table: Path) -> None:
     reading(table, "t__quarantine").run().raise_for_status()
     (row,) = lp.scan(str(table / "u")).collect().rows(named=True)
     assert (row["k"], row["_lazypipe_rules"], row["w"]) == (2, ["between:v"], 0)
+
+
+def test_values_in_compact_form_are_not_read_as_files(tmp_path: Path) -> None:
+    """Their sums would be wrong: 12.50 stands as 1250 in a file whose rows know no unit."""
+    put(tmp_path / "in/a.parquet", {"k": [*range(2_000)], "v": [n * 7_919 % 10_007 for n in range(2_000)]})
+    pipe = lp.pipeline("p", base=str(tmp_path), audit="off").source("s", "in/*.parquet")
+    pipe = pipe.stage("t", "s", do=[{"aggregate": {"by": "k", "aggregate": {"p": "sum(v) / 100.0"}}}])
+    pipe.output("t", "t").build().compile().run().raise_for_status()
+    lp.optimize.rewrite(tmp_path / "t", lp.optimize.Layout(forms={"p": Scaled(2, pl.Int32())}))
+    (one,) = (f for f in (tmp_path / "t").glob("*.parquet") if "_lazypipe:p:plain" in pl.read_parquet_schema(f))
+    assert pl.read_parquet(one)["p"].sum() == sum(n * 7_919 % 10_007 for n in range(2_000))
+    with pytest.raises(DefinitionError) as told:
+        reading(tmp_path, f"t/{one.name}", do=[{"aggregate": {"aggregate": {"p": "sum(p)"}}}])
+    assert str(told.value) == "sources.s.uri: " + WHAT.replace("_unit", ":p:plain")
+    put(tmp_path / "mixed/0.parquet", {"k": [9], "p": [9]})
+    plan = reading(tmp_path, "mixed/*.parquet", do=[], contract={"columns": {"k": "Int64"}, "on_new_column": "evolve"})
+    (tmp_path / "mixed/1.parquet").write_bytes(one.read_bytes())
+    with pytest.raises(LazypipeError, match=r"1\.parquet: .*has a column '_lazypipe:p:plain'"):
+        plan.run().raise_for_status()
+
+
+def test_no_step_makes_names_of_forms(table: Path) -> None:
+    with pytest.raises(DefinitionError) as told:
+        reading(table, "in/*.parquet", do=[{"derive": {"_lazypipe:v:plain": "k"}}])
+    assert str(told.value) == (
+        "stages.u.do[0].derive: column '_lazypipe:v:plain' is reserved for lazypipe, which keeps values in compact form under such names; "
+        "give it another name"
+    )
 
 
 def test_no_step_makes_units(table: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
@@ -21,7 +21,7 @@ from lazypipe.spec.types import dtype_name
 from lazypipe.storage import hive
 from lazypipe.storage import uri as uris
 from lazypipe.storage.corrupt import OnCorrupt
-from lazypipe.storage.datasets.units import UNIT
+from lazypipe.storage.datasets.units import is_of_files
 from lazypipe.storage.files import FROM_FOLDER, FileInfo, Named, named
 from lazypipe.storage.formats import FORMATS, TEXT_FORMATS
 from lazypipe.storage.scan import FILE_COLUMN, Reader
@@ -214,8 +214,8 @@ def _shaped(
         bound = replace(bound, changed=bound.located(_changed(columns, before)))
         columns = tuple(before)
         snapshot = Snapshot(())  # of which nothing fits
-    if snapshot.logged is None and (own := [n for n in (FILE_COLUMN, UNIT) for _, names in columns if n in names]):
-        raise Fault(f"the files have a column {own[0]!r}, which is reserved for lazypipe", BY_LOG, (*at, "uri"))
+    if snapshot.logged is None and (own := _own(columns)):
+        raise Fault(f"the files have a column {own!r}, which is reserved for lazypipe", BY_LOG, (*at, "uri"))
     try:
         if bound.reader.format == "csv":
             _check_headers(columns, bound.reader, {*contract.columns, *contract.aliases}, (*at, "uri"))
@@ -294,6 +294,12 @@ def _refuse_long_marks(read: Mapping[str, Any], at: Path) -> None:
         name = "quote" if "quote" in read else "separator"
         what = f"the separator and the quote character are both {marks['quote']!r}"
         raise Fault(what, "write another one, or quote: '' if nothing is quoted", (*at, name))
+
+
+def _own(columns: Iterable[tuple[FileInfo, Collection[str]]]) -> str | None:
+    """Return a column of files that only lazypipe gives them, if they have one."""
+    found = [n for _, names in columns for n in names if n == FILE_COLUMN or is_of_files(n)]
+    return FILE_COLUMN if FILE_COLUMN in found else next(iter(found), None)
 
 
 def _check_names(source: Source, schema: pl.Schema, at: Path) -> None:

@@ -16,10 +16,23 @@ from blake3 import blake3
 from lazypipe.storage.files import FileInfo, read_key
 from lazypipe.storage.scan import FILE_COLUMN
 
-__all__ = ["UNIT", "Units", "as_units", "as_uri", "unit_of", "untagged"]
+__all__ = ["FORMED", "UNIT", "Units", "as_units", "as_uri", "is_of_files", "unit_of", "untagged"]
 
 UNIT = "_lazypipe_unit"
 """The column with each row's unit, in the data files of datasets that are kept up to date part by part."""
+FORMED = "_lazypipe:"
+"""How the names of columns begin that data files hold for compact forms of values, and datasets do not (``optimizer/forms.py``)."""
+
+
+def is_of_files(name: str) -> bool:
+    """Whether only data files of datasets have a column of this name, which readers of the dataset do not see.
+
+    Examples
+    --------
+    >>> [is_of_files(n) for n in ("_lazypipe_unit", "_lazypipe:email:0", "email")]
+    [True, True, False]
+    """
+    return name == UNIT or name.startswith(FORMED)
 
 
 def unit_of(uri: str, run: str) -> int:

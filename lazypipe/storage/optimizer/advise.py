@@ -23,7 +23,7 @@ from lazypipe.storage.optimizer.deciding.order import counted, ordered_for_reade
 from lazypipe.storage.optimizer.deciding.partitions import with_partitions
 from lazypipe.storage.optimizer.deciding.sizes import with_sizes
 from lazypipe.storage.optimizer.deciding.writers import has_pyarrow, settle_writer
-from lazypipe.storage.optimizer.forms import owner
+from lazypipe.storage.optimizer.forms import by_owner, owner
 from lazypipe.storage.optimizer.interchange import with_format
 from lazypipe.storage.optimizer.layout import DEFAULT, Layout
 from lazypipe.storage.optimizer.ordering import rising, spread
@@ -73,7 +73,7 @@ def advise(
     clock: Clock = time.process_time,
     storage_options: Mapping[str, Any] | None = None,
 ) -> Advice:
-    """Recommend a layout for the rows of a frame, a dataset, or Parquet files at a URI.
+    """Recommend a layout for the rows of a frame, a dataset, a Delta table, or Parquet files at a URI.
 
     Candidates that the profile of a sample suggests (physical forms, encodings, codecs, sort orders, row group sizes) are written and read, and
     the measurements decide. ``storage`` and ``balanced`` make files small, with at most 3 and 1.5 times the write time of the default layout, and
@@ -278,9 +278,8 @@ def _as_they_come(case: Case, rows: pl.DataFrame, base: Cost, held: Mapping[str,
 
 
 def _made(case: Case, layout: Layout, plain: Mapping[str, int], sizes: Mapping[str, int]) -> Advice:
-    after: dict[str, int] = dict.fromkeys(plain, 0)
-    for name, size in sizes.items():
-        after[owner(name)] += size
+    layout = case.in_order_still(layout)
+    after = dict.fromkeys(plain, 0) | by_owner(sizes)
     bench, reasons = case.bench, tuple(_final(case, layout, plain, after))
     pairs = {n: (plain[n], after[n]) for n in plain}
     rows, total = case.sample.frame.height, case.sample.total

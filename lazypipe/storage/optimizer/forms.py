@@ -14,6 +14,7 @@ from typing import Any
 import polars as pl
 
 from lazypipe.errors import StorageError, nearest
+from lazypipe.storage.datasets.units import FORMED
 from lazypipe.storage.optimizer.form import Form, same
 from lazypipe.storage.optimizer.form_known import Constant, Determined
 from lazypipe.storage.optimizer.form_numbers import Cast, Multiple, Paged, Scaled, Whole
@@ -35,6 +36,7 @@ __all__ = [
     "Template",
     "Whole",
     "apart",
+    "by_owner",
     "check_forms",
     "from_dict",
     "odd_columns",
@@ -49,8 +51,6 @@ __all__ = [
 
 WIDENS = pl.ScanCastOptions(integer_cast="upcast", float_cast="upcast")
 """How Polars' scan is told to widen numbers, see ``scan_schema``."""
-
-_RESERVED = "_lazypipe:"
 
 
 KINDS: Mapping[str, type[Form]] = {
@@ -92,11 +92,11 @@ def plain_column(name: str) -> str:
     >>> plain_column("email")
     '_lazypipe:email:plain'
     """
-    return f"{_RESERVED}{name}:plain"
+    return f"{FORMED}{name}:plain"
 
 
 def _part(name: str, part: str) -> str:
-    return f"{_RESERVED}{name}:{part}" if part else name
+    return f"{FORMED}{name}:{part}" if part else name
 
 
 def owner(name: str) -> str:
@@ -107,7 +107,21 @@ def owner(name: str) -> str:
     >>> owner("_lazypipe:email:0"), owner("email")
     ('email', 'email')
     """
-    return name.removeprefix(_RESERVED).rpartition(":")[0] if name.startswith(_RESERVED) else name
+    return name.removeprefix(FORMED).rpartition(":")[0] if name.startswith(FORMED) else name
+
+
+def by_owner(sizes: Mapping[str, int]) -> dict[str, int]:
+    """Return what columns take, of what columns in files take: of a form's parts together.
+
+    Examples
+    --------
+    >>> by_owner({"_lazypipe:email:0": 70, "_lazypipe:email:plain": 2, "id": 5})
+    {'email': 72, 'id': 5}
+    """
+    found: dict[str, int] = {}
+    for name, size in sizes.items():
+        found[owner(name)] = found.get(owner(name), 0) + size
+    return found
 
 
 def without_keys(forms: Mapping[str, Form], keys: Collection[str]) -> dict[str, Form]:
@@ -130,7 +144,7 @@ def check_forms(forms: Mapping[str, Form], schema: Mapping[str, pl.DataType]) ->
     Traceback (most recent call last):
     lazypipe.errors.StorageError: column 'x' (String) cannot be written in the form cast; choose a form for String, or none
     """
-    if reserved := [n for n in schema if n.startswith(_RESERVED)]:
+    if reserved := [n for n in schema if n.startswith(FORMED)]:
         what = f"the column name {reserved[0]!r} is one of those that forms are written under"
         raise StorageError(what, fix="rename the column")
     for name, form in forms.items():
@@ -231,7 +245,7 @@ def apart(name: str, dtype: pl.DataType, form: Form, mark: str = "") -> tuple[di
     """
     value = pl.col(name)
     # under names of their own first: the value is still to be compared with what they make
-    split = {p: (f"{_RESERVED}{name}:{mark}:{p}", e) for p, e in form.split(value, dtype).items()}
+    split = {p: (f"{FORMED}{name}:{mark}:{p}", e) for p, e in form.split(value, dtype).items()}
     parts = {p: pl.col(temporary) for p, (temporary, _) in split.items()}
     kept = same(form.join(parts, dtype), value, dtype)
     then = {_part(name, p): e for p, e in parts.items()}

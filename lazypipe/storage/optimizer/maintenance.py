@@ -23,6 +23,7 @@ from lazypipe.storage.datasets.dataset import Dataset
 from lazypipe.storage.datasets.log import DELTA, KEPT, REWRITE, Commit, DataFile, partitioned
 from lazypipe.storage.datasets.unit_counts import count_units
 from lazypipe.storage.lake.fitting import plain
+from lazypipe.storage.optimizer.forms import by_owner
 from lazypipe.storage.optimizer.layout import Layout
 from lazypipe.storage.optimizer.order import with_bounds
 from lazypipe.storage.optimizer.overlap import overlaps
@@ -366,7 +367,7 @@ class _Work:
 
     def _columns(self, files: Iterable[DataFile]) -> dict[str, int]:
         names = [uris.join(self.dataset.uri, f.path) for f in files]
-        return column_bytes(names, self.dataset.storage_options)
+        return by_owner(column_bytes(names, self.dataset.storage_options))
 
     def _dead(self, files: Iterable[DataFile]) -> int:
         return sum(f.dead(self.commit.gone) for f in files)

@@ -237,7 +237,7 @@ def profile(
     sample: int = ROWS,
     storage_options: Mapping[str, Any] | None = None,
 ) -> Profile:
-    """Profile a frame, a dataset, or Parquet files at a URI, using a sample of the rows.
+    """Profile a frame, a dataset, a Delta table, or Parquet files at a URI, using a sample of the rows.
 
     Parameters
     ----------

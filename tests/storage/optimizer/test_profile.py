@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import re
 from collections import Counter
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
@@ -40,6 +41,57 @@ def test_a_sample_is_of_stretches_over_all_rows(*, lazy: bool) -> None:
     starts = [sample.frame["x"][i * 5_000] for i in range(4)]
     assert starts == [0, 250_000, 500_000, 750_000]
     assert sample.frame["x"].to_list() == [n for s in starts for n in range(s, s + 5_000)]
+
+
+@pytest.mark.parametrize("name", ["*", "^x$", "_lazypipe:x:plain"])
+@pytest.mark.parametrize("lazy", [False, True])
+def test_names_that_cannot_be_used(name: str, *, lazy: bool) -> None:
+    frame = pl.DataFrame({"x": [1], name: [2]})
+    own = (
+        "is reserved for lazypipe, which keeps values in compact form under such names; "
+        "name the dataset's folder instead of its files, or rename the column"
+    )
+    said = own if name.startswith("_") else "would be read as a pattern of names; give it another name"
+    with pytest.raises(LazypipeError, match=f"^{re.escape(f'column {name!r} {said}')}$"):
+        profile(frame.lazy() if lazy else frame)
+
+
+def test_files_that_differ_are_named(tmp_path: Path) -> None:
+    """Of files that Polars cannot read together, or at all, the one is named that is to blame."""
+    pl.DataFrame({"x": [1]}).write_parquet(tmp_path / "1.parquet")
+    fix = "name files with the same columns, name a dataset by its folder, or give a LazyFrame"
+    for other, what in (
+        (pl.DataFrame({"x": [1], "y": [2]}), "the file has a column 'y' that is not expected"),
+        (pl.DataFrame({"y": [2]}), "the file lacks column 'x'"),
+        (pl.DataFrame({"x": ["a"]}), "the file has String in column 'x', not Int64"),
+    ):
+        other.write_parquet(tmp_path / "2.parquet")
+        with pytest.raises(SourceError) as told:
+            profile(str(tmp_path / "*.parquet"))
+        assert str(told.value) == f"{tmp_path / '2.parquet'}: {what}; {fix}"
+    (tmp_path / "2.parquet").write_bytes(b"PAR1 and no more")
+    with pytest.raises(SourceError, match=r"2\.parquet: ") as told:
+        profile(str(tmp_path / "*.parquet"))
+    assert fix not in str(told.value)
+
+
+def test_a_delta_table_is_read_by_its_log(tmp_path: Path) -> None:
+    """Its folder still holds the rows that were there before, and its partition columns are in its log."""
+    lake = pytest.importorskip("deltalake")
+    table = str(tmp_path / "table")
+    lake.write_deltalake(table, pl.DataFrame({"k": ["a"] * 500, "x": range(500)}).to_arrow(), partition_by=["k"])
+    left = pl.DataFrame({"k": ["b"] * 10 + ["c"] * 5, "x": [*range(1_000, 1_015)]})
+    lake.write_deltalake(table, left.to_arrow(), mode="overwrite", partition_by=["k"])
+    found = profile(table)
+    assert (found.total, found["x"].least, found["x"].greatest, found["k"].distinct) == (15, 1_000, 1_014, 2)
+    stored = column_bytes([str(p) for k in "bc" for p in (tmp_path / "table" / f"k={k}").glob("*.parquet")])
+    assert found["x"].stored == stored["x"]
+    assert advise(table).rows == 15
+
+
+def test_a_frame_that_fails_says_so_itself() -> None:
+    with pytest.raises(pl.exceptions.ColumnNotFoundError):
+        profile(pl.LazyFrame({"x": [1]}).select("y"))
 
 
 @pytest.mark.parametrize("lazy", [False, True])

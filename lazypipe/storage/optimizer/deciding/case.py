@@ -10,7 +10,7 @@ import polars as pl
 from lazypipe.storage.optimizer.advice import Reason, order_name
 from lazypipe.storage.optimizer.choice import GOALS, Goal, Limits
 from lazypipe.storage.optimizer.cost import Cost
-from lazypipe.storage.optimizer.layout import Layout
+from lazypipe.storage.optimizer.layout import DEFAULT, Layout
 from lazypipe.storage.optimizer.ordering import spread
 from lazypipe.storage.optimizer.prices import reading_seconds
 from lazypipe.storage.optimizer.profile import Profile
@@ -72,6 +72,22 @@ class Case:
         self.sparse = self._is_empty()
         self.reasons: list[Reason] = []
         self.left: tuple[str, ...] = ()
+        self.stands = self._standing(sample.kept)
+
+    def _standing(self, kept: tuple[str, Layout] | None) -> Layout | None:
+        """Return the order that was chosen for this goal before, in which rows stand: they show no longer what it has brought."""
+        if kept is None or kept[0] != self.goal or self.keep_order:
+            return None
+        _, there = kept
+        known = bool(there.sort_by) and all(n in self.frame.columns for n in there.sort_by)
+        return replace(DEFAULT, sort_by=there.sort_by, curve=there.curve, bounds=there.bounds) if known else None
+
+    def in_order_still(self, layout: Layout) -> Layout:
+        """Return a layout with the order in which rows stand, if it has none: what was measured of rows as they come was measured in that order."""
+        if self.stands is None or layout.sort_by:
+            return layout
+        self.note(None, f"ordered by {order_name(self.stands)}", "as before: no other order is better")
+        return replace(layout, sort_by=self.stands.sort_by, curve=self.stands.curve, bounds=self.stands.bounds)
 
     def _is_empty(self) -> bool:
         """Whether most columns hold hardly more than nulls."""

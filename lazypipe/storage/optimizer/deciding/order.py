@@ -153,7 +153,11 @@ def _numbered(case: Case, writer: str, default: Cost) -> tuple[str, ...]:
 
 
 def ordered_for_readers(case: Case, layout: Layout, default: Cost) -> Layout:
-    """Choose the order of rows."""
+    """Choose the order of rows: that in which they stand, if one was chosen before, unless another is better."""
+    return case.in_order_still(_for_readers(case, layout, default))
+
+
+def _for_readers(case: Case, layout: Layout, default: Cost) -> Layout:
     key = None if case.keep_order else _key(case)
     ways = [] if case.keep_order else [*orders(case, key)]
     if not ways:
