@@ -6,14 +6,9 @@ import re
 
 import polars as pl
 
-from lazypipe.spec.frames import is_pattern
 from lazypipe.spec.model import Fault, Path
-<<<<<<< HEAD
 from lazypipe.spec.types import is_pattern
-from lazypipe.storage.datasets.units import UNIT
-=======
 from lazypipe.storage.datasets.units import UNIT, is_of_files
->>>>>>> s30-layout
 
 __all__ = ["check_names"]
 

@@ -10,20 +10,9 @@ import polars as pl
 
 from lazypipe.errors import LazypipeError, nearest
 
-__all__ = ["is_pattern", "lazy_frame", "missing"]
+__all__ = ["lazy_frame", "missing"]
 
 _WAYS = {"pandas.": "pl.from_pandas(…) of it", "pyarrow.": "pl.from_arrow(…) of it"}
-
-
-def is_pattern(name: str) -> bool:
-    """Whether Polars' expressions take the name of a column for a pattern that several may match.
-
-    Examples
-    --------
-    >>> [is_pattern(n) for n in ("*", "^x$", "x^2", "^x")]
-    [True, True, False, False]
-    """
-    return name == "*" or (name.startswith("^") and name.endswith("$"))
 
 
 def missing(name: str, known: Collection[str]) -> str:

@@ -15,7 +15,8 @@ import polars as pl
 
 from lazypipe.errors import LazypipeError, SourceError
 from lazypipe.spec.endings import format_of
-from lazypipe.spec.frames import is_pattern, lazy_frame
+from lazypipe.spec.frames import lazy_frame
+from lazypipe.spec.types import is_pattern
 from lazypipe.storage import uri as uris
 from lazypipe.storage.datasets.dataset import Dataset, is_dataset
 from lazypipe.storage.datasets.log import KEPT
