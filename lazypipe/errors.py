@@ -34,6 +34,7 @@ __all__ = [
     "SourceError",
     "StorageError",
     "closest",
+    "counted",
     "first_line",
     "nearest",
     "reason_of",
@@ -97,6 +98,17 @@ def nearest(name: str, known: Iterable[str], kind: str) -> str:
         return f"there are no {kind}"
     shown = ", ".join(names[:12])
     return f"known {kind}: {shown}" + (f" … ({len(names)} in all)" if len(names) > 12 else "")
+
+
+def counted(number: int, what: str) -> str:
+    """Return how many things there are, in words.
+
+    Examples
+    --------
+    >>> counted(1, "file"), counted(1_200, "row")
+    ('1 file', '1,200 rows')
+    """
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def first_line(error: BaseException | str) -> str:

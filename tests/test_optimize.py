@@ -287,7 +287,7 @@ def test_commands(uri: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     )
     assert code == 0
     assert "| column | bytes before | bytes after | change |" in out
-    assert err.startswith(f"{uri}: version 5: 1 files (")
+    assert err.startswith(f"{uri}: version 5: 1 file (")
     assert Dataset(uri).read().partition_by == ("day",)
     code, out, err = run(capsys, "optimize", tmp_path / "nowhere")
     assert (code, "there is no dataset here" in err) == (3, True)
