@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
@@ -179,6 +179,12 @@ class RunError(LazypipeError):
         self.uri = uri
         self.fix = fix
         super().__init__(what, uri, fix)
+
+    def redact(self, redact: Callable[[str], str]) -> None:
+        """Have it say nothing that ``redact`` takes out, such as values of the environment in a path."""
+        self.what = redact(self.what)
+        self.uri = None if self.uri is None else redact(self.uri)
+        self.args = tuple(redact(a) if isinstance(a, str) else a for a in self.args)
 
     def __str__(self) -> str:
         text = self.what if self.fix is None else f"{self.what}; {self.fix}"

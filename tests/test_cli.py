@@ -1048,6 +1048,17 @@ def test_who_looks_on_decides_over_nothing(shop: Path) -> None:
     assert (full.returncode, full.stderr) == (3, said)
 
 
+def test_what_the_system_refuses_is_told_in_its_words_and_not_taken_for_the_output(
+    shop: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise OSError(12, "Cannot allocate memory", "lazypipe/run")
+
+    monkeypatch.setattr(lp, "load", broken)
+    code, _, err = run(capsys, "run", shop)
+    assert (code, err) == (3, "[Errno 12] Cannot allocate memory: 'lazypipe/run'\n")
+
+
 def test_what_nobody_foresaw_is_not_taken_for_a_failed_gate(
     shop: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

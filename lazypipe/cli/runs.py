@@ -100,6 +100,16 @@ def run(options: argparse.Namespace) -> int:
     if len(files) > 1:
         return _run_all(options, files)
     options.file = files[0]
+    try:
+        return _run_one(options)
+    except lp.RunError as error:
+        if error.result is None:
+            raise
+        # what it had published until then is told, too
+        return _told(options, error.result, _Progress())
+
+
+def _run_one(options: argparse.Namespace) -> int:
     plan, now = _begun(options)
     from lazypipe.run.retry import TRIES
 

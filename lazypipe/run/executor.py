@@ -161,11 +161,15 @@ class _Execution:
             result = self.run_all()
         except BaseException as error:
             status: Status = "interrupted" if isinstance(error, KeyboardInterrupt) else "error"
+            if isinstance(error, RunError):
+                error.redact(self.run.plan.redact)
             told = str(error) or type(error).__name__
             emitter.emit(lambda: self.body(status, told), self.result().gates)
             emitter.finish()
             if isinstance(error, RunError):
-                error.result = replace(self.result(), error=error)
+                result = replace(self.result(), error=error)
+                # a record that could not be written is not there to be read
+                error.result = replace(result, record="") if error.uri == result.record else result
             raise
         emitter.emit(lambda: self.body(result.status), result.gates)
         return replace(result, warnings=(*result.warnings, *emitter.finish()))
@@ -182,7 +186,7 @@ class _Execution:
         except BaseException as failure:
             # nobody gets a result then; what was published before is in the ledger all the same
             status: Status = "interrupted" if isinstance(failure, KeyboardInterrupt) else "error"
-            self.close(status, first_line(failure))
+            self.close(status, self.run.plan.redact(first_line(failure)))
             raise
         self.close(self.result().status)
         self.record(done=True)
@@ -443,6 +447,8 @@ class _Execution:
         started: float,
         gates: tuple[GateReport, ...] = (),
     ) -> SegmentResult:
+        if isinstance(error, RunError):
+            error.redact(self.run.plan.redact)  # a log or a sink knows only where it writes
         return SegmentResult(
             segment.name,
             status,

@@ -126,7 +126,7 @@ class Puller:
         try:
             return place.pull(name, self.readers[name])
         except RunError as error:
-            error.what, error.uri = redact(error.what), None if error.uri is None else redact(error.uri)
+            error.redact(redact)
             raise
 
     def _place(self, name: str) -> tuple[_Folder | _File, uris.Redactor]:
