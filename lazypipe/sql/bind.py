@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import lru_cache
+from itertools import pairwise
 
 import polars as pl
 
@@ -14,7 +15,7 @@ from lazypipe.sql.exprs import cast_to_dates, dtype_of, empty, settled, substitu
 from lazypipe.sql.prepared import prepared, refuse_equal_to_null, understood, written
 from lazypipe.sql.text import SqlError, Token, arguments_of, plain_name, quoted, tokenize
 
-__all__ = ["NARROW", "TYPED", "bind", "computed", "tried"]
+__all__ = ["NARROW", "TO_DATES", "TYPED", "bind", "computed", "refuse_dates_in_queries", "tried"]
 
 _UNITS = {
     "microsecond": "1us",
@@ -106,7 +107,7 @@ def _without_params(sql: str) -> str:
 def _tried(sql: str, columns: tuple[tuple[str, pl.DataType], ...]) -> pl.Expr:
     schema = pl.Schema(columns)
     expr = bind(sql, schema)
-    if _TO_DATES.search(sql) is not None:
+    if TO_DATES.search(sql) is not None:
         _refuse_dates_of_numbers(expr, schema)
     try_out(expr, empty(schema))
     if not _may_cast(sql, expr, schema):
@@ -120,7 +121,8 @@ def _tried(sql: str, columns: tuple[tuple[str, pl.DataType], ...]) -> pl.Expr:
     return expr
 
 
-_TO_DATES = re.compile(r"(::|\bas)\s*date\b", re.IGNORECASE)
+TO_DATES = re.compile(r"(::|\bas)\s*date\b", re.IGNORECASE)
+"""How casts to dates are written."""
 
 
 def _refuse_dates_of_numbers(expr: pl.Expr, schema: pl.Schema) -> None:
@@ -132,7 +134,39 @@ def _refuse_dates_of_numbers(expr: pl.Expr, schema: pl.Schema) -> None:
                 break
     else:
         return
-    raise SqlError(f"{dtype} is no date", "read its digits, as in date(x::text, '%Y%m%d')")
+    raise _no_date(dtype)
+
+
+def refuse_dates_in_queries(tokens: Sequence[Token], schema: pl.Schema, unsure: frozenset[str]) -> None:
+    """Raise SqlError where a query casts a number to a date, as far as the text tells its type; see ``computed``."""
+    for operand in _cast_to_dates(tokens):
+        dtype = _type_of(operand, schema) if unsure.isdisjoint(map(plain_name, operand)) else None
+        if dtype is not None and (dtype.is_numeric() or dtype == pl.Boolean):
+            raise _no_date(dtype)
+
+
+def _no_date(dtype: pl.DataType) -> SqlError:
+    return SqlError(f"{dtype} is no date", "read its digits, as in date(x::text, '%Y%m%d')")
+
+
+def _cast_to_dates(tokens: Sequence[Token]) -> Iterator[Sequence[Token]]:
+    """Yield what a text casts to dates: columns, perhaps of tables, and arguments of ``CAST``."""
+    for index, token in enumerate(tokens):
+        if token.text.lower() not in ("cast", "try_cast") or (call := arguments_of(tokens, index)) is None:
+            continue
+        argument = call[0][0]
+        said = [n for n, t in enumerate(argument) if t.kind not in ("space", "comment")][-2:]
+        if [argument[n].text.lower() for n in said] == ["as", "date"]:
+            yield argument[: said[0]]
+    near = [t for t in tokens if t.kind not in ("space", "comment")]
+    for index, (token, behind) in enumerate(pairwise(near)):
+        if token.kind == "cast" and behind.text.lower() == "date":
+            start = index - 1
+            while start > 1 and near[start - 1].text == ".":
+                start -= 2
+            # behind another cast stands a type, which is no column
+            if start == 0 or near[start - 1].kind != "cast":
+                yield near[start:index]
 
 
 _NEVER = re.compile(

@@ -10,7 +10,7 @@ import polars as pl
 
 from lazypipe.errors import first_line, nearest
 from lazypipe.sql import dialect
-from lazypipe.sql.bind import NARROW, TYPED, computed
+from lazypipe.sql.bind import NARROW, TO_DATES, TYPED, computed, refuse_dates_in_queries
 from lazypipe.sql.exprs import empty
 from lazypipe.sql.prepared import prepared, refuse_equal_to_null, understood, written
 from lazypipe.sql.text import SqlError, Token, arguments_of, place_of, plain_name
@@ -47,7 +47,9 @@ def _query(sql: str, tables: Mapping[str, pl.LazyFrame], params: Mapping[str, ob
     text = ""
     try:
         _refuse_other_orders(tokens, tables)
-        if any(t.text.lower() in TYPED for t in tokens):  # so that others need not ask for all columns
+        if TO_DATES.search(sql) is not None or any(
+            t.text.lower() in TYPED for t in tokens
+        ):  # so that others need not ask for all columns
             tokens = _computed_within(tokens, tables)
         text = understood("".join(t.text for t in tokens))
         result = _in_context(tables).execute(text)
@@ -173,7 +175,9 @@ def _computed_within(tokens: Sequence[Token], tables: Mapping[str, pl.LazyFrame]
             pass  # whatever is wrong with it is found with the whole
         out += [tokens[index], *nested]
         index = end
-    return computed(out, *_columns(seen))
+    schema, unsure = _columns(seen)
+    refuse_dates_in_queries(out, schema, unsure)
+    return computed(out, schema, unsure)
 
 
 def _called_by(before: Sequence[Token], behind: Sequence[Token]) -> tuple[str, list[str]]:

@@ -1011,3 +1011,40 @@ def test_a_long_expression_is_bound_in_linear_time() -> None:
         return best
 
     assert seconds(4000) < 30 * seconds(400)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "SELECT n::date AS d FROM t",
+        "SELECT t.n :: DATE AS d FROM t",
+        'SELECT "n"::date AS d FROM t',
+        "SELECT CAST(n + 1 AS date) AS d FROM t",
+        "SELECT try_cast(t.n AS DATE) AS d FROM t",
+        "SELECT k FROM t WHERE n::date > DATE '2024-01-01'",
+        "SELECT m::date AS d FROM (SELECT n AS m FROM t) AS x",
+        "WITH c AS (SELECT n::date AS d FROM t) SELECT d FROM c",
+    ],
+)
+def test_a_number_is_no_date_in_queries_either(text: str) -> None:
+    numbers = pl.LazyFrame({"k": ["a"], "n": [20240105]})
+    with pytest.raises(SqlError) as found:
+        query(text, {"t": numbers})
+    assert (found.value.what, found.value.fix) == ("Int64 is no date", "read its digits, as in date(x::text, '%Y%m%d')")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "SELECT date(n::text, '%Y%m%d')::date AS d FROM t",
+        "SELECT n::text::date AS d FROM (SELECT '2024-01-05' AS n FROM t) AS x",
+        "SELECT u.n::date AS d FROM t JOIN u ON t.k = u.k",
+        "SELECT CAST(s AS date) AS d FROM t",
+        "SELECT s::date AS d FROM t",
+        "SELECT DATE '2024-01-05' AS d FROM t WHERE n > 1",
+    ],
+)
+def test_what_may_be_a_date_is_one_in_queries(text: str) -> None:
+    numbers = pl.LazyFrame({"k": ["a"], "n": [20240105], "s": ["2024-01-05"]})
+    moments = pl.LazyFrame({"k": ["a"], "n": [dt.datetime(2024, 1, 5, 3)]})
+    assert query(text, {"t": numbers, "u": moments}).collect()["d"].to_list() == [dt.date(2024, 1, 5)]
