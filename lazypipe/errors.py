@@ -38,6 +38,7 @@ __all__ = [
     "first_line",
     "nearest",
     "reason_of",
+    "redacted",
 ]
 
 
@@ -180,12 +181,6 @@ class RunError(LazypipeError):
         self.fix = fix
         super().__init__(what, uri, fix)
 
-    def redact(self, redact: Callable[[str], str]) -> None:
-        """Have it say nothing that ``redact`` takes out, such as values of the environment in a path."""
-        self.what = redact(self.what)
-        self.uri = None if self.uri is None else redact(self.uri)
-        self.args = tuple(redact(a) if isinstance(a, str) else a for a in self.args)
-
     def __str__(self) -> str:
         text = self.what if self.fix is None else f"{self.what}; {self.fix}"
         return text if self.uri is None else f"{self.uri}: {text}"
@@ -223,6 +218,22 @@ class CommitConflict(RunError):
 
 class Interrupted(RunError):
     """The run was stopped by a signal. Nothing unfinished was published."""
+
+
+def redacted(error: BaseException, redact: Callable[[str], str]) -> None:
+    """Have an error of a run say nothing that ``redact`` takes out, such as values of the environment in a path; others stay as they are.
+
+    Examples
+    --------
+    >>> error = StorageError("cannot be written", uri="s3://secret/out")
+    >>> redacted(error, lambda text: text.replace("secret", "${BUCKET}"))
+    >>> print(error)
+    s3://${BUCKET}/out: cannot be written
+    """
+    if isinstance(error, RunError):
+        error.what = redact(error.what)
+        error.uri = None if error.uri is None else redact(error.uri)
+        error.args = tuple(redact(a) if isinstance(a, str) else a for a in error.args)
 
 
 class GateError(LazypipeError):

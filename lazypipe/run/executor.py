@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from lazypipe.compile.compiled import CompiledPipeline
 from lazypipe.compile.segments import Segment
 from lazypipe.compile.sources.source import Snapshot
-from lazypipe.errors import GateError, Interrupted, LazypipeError, Problem, RunError, first_line
+from lazypipe.errors import GateError, Interrupted, LazypipeError, Problem, RunError, first_line, redacted
 from lazypipe.gates.report import GateReport
 from lazypipe.incremental import incomplete as incompletes
 from lazypipe.incremental.before import CONSUMED
@@ -161,8 +161,7 @@ class _Execution:
             result = self.run_all()
         except BaseException as error:
             status: Status = "interrupted" if isinstance(error, KeyboardInterrupt) else "error"
-            if isinstance(error, RunError):
-                error.redact(self.run.plan.redact)
+            redacted(error, self.run.plan.redact)
             told = str(error) or type(error).__name__
             emitter.emit(lambda: self.body(status, told), self.result().gates)
             emitter.finish()
@@ -447,8 +446,7 @@ class _Execution:
         started: float,
         gates: tuple[GateReport, ...] = (),
     ) -> SegmentResult:
-        if isinstance(error, RunError):
-            error.redact(self.run.plan.redact)  # a log or a sink knows only where it writes
+        redacted(error, self.run.plan.redact)  # a log or a sink knows only where it writes
         return SegmentResult(
             segment.name,
             status,
