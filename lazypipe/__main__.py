@@ -44,9 +44,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout = None  # so that Python's own flush at exit does not fail again
         return 0
     except Exception as error:  # 1 would say that a gate failed
-        if isinstance(error, OSError):  # such as a full disk behind our output
+        if isinstance(error, OSError):
+            # of our output, such as on a full disk, Python names no file
+            ours = error.errno is not None and error.filename is None
             sys.stdout = None
-            say(f"the result could not be written: {error}")
+            say(f"the result could not be written: {error}" if ours else str(error))
         else:
             say(traceback.format_exc().rstrip())
         return 3

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
@@ -34,9 +34,11 @@ __all__ = [
     "SourceError",
     "StorageError",
     "closest",
+    "counted",
     "first_line",
     "nearest",
     "reason_of",
+    "redacted",
 ]
 
 
@@ -97,6 +99,17 @@ def nearest(name: str, known: Iterable[str], kind: str) -> str:
         return f"there are no {kind}"
     shown = ", ".join(names[:12])
     return f"known {kind}: {shown}" + (f" … ({len(names)} in all)" if len(names) > 12 else "")
+
+
+def counted(number: int, what: str) -> str:
+    """Return how many things there are, in words.
+
+    Examples
+    --------
+    >>> counted(1, "file"), counted(1_200, "row")
+    ('1 file', '1,200 rows')
+    """
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def first_line(error: BaseException | str) -> str:
@@ -205,6 +218,22 @@ class CommitConflict(RunError):
 
 class Interrupted(RunError):
     """The run was stopped by a signal. Nothing unfinished was published."""
+
+
+def redacted(error: BaseException, redact: Callable[[str], str]) -> None:
+    """Have an error of a run say nothing that ``redact`` takes out, such as values of the environment in a path; others stay as they are.
+
+    Examples
+    --------
+    >>> error = StorageError("cannot be written", uri="s3://secret/out")
+    >>> redacted(error, lambda text: text.replace("secret", "${BUCKET}"))
+    >>> print(error)
+    s3://${BUCKET}/out: cannot be written
+    """
+    if isinstance(error, RunError):
+        error.what = redact(error.what)
+        error.uri = None if error.uri is None else redact(error.uri)
+        error.args = tuple(redact(a) if isinstance(a, str) else a for a in error.args)
 
 
 class GateError(LazypipeError):

@@ -206,7 +206,8 @@ def pytest_json_modifyreport(json_report: dict[str, Any]) -> None:
         if test["outcome"] == "passed":
             for key in ("lineno", "setup", "teardown"):
                 test.pop(key, None)
-            test["call"].pop("longrepr", None)  # which of the processes it ran in
+            # which of the processes it ran in; a session that was interrupted has tests that were only set up
+            test.get("call", {}).pop("longrepr", None)
     _relative(json_report)
 
 

@@ -672,7 +672,7 @@ def test_replay(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
     shop.write_text(DEFINITION.replace("      - not_null: {columns: customer, action: quarantine}\n", ""))
     code, out, err = run(capsys, "replay", shop, "large", "--json")
     assert (code, json.loads(out)["healed"]) == (0, 1)
-    assert err == "large: 1 rows healed in version 2, 0 delivered again by their source\n0 rows remain in quarantine\n"
+    assert err == "large: 1 row healed in version 2, 0 delivered again by their source\n0 rows remain in quarantine\n"
     code, out, err = run(capsys, "replay", shop, "large")
     assert (code, out, err.splitlines()[0]) == (0, "", "large: 0 rows healed, 0 delivered again by their source")
     assert run(capsys, "replay", shop, "larg")[0] == 2
@@ -814,18 +814,22 @@ def test_vacuum_tells_of_rows_that_are_gone_and_still_stand_in_files(
     assert sorted(pl.concat(map(pl.read_parquet, tmp_path.glob("out/*.parquet")))["x"]) == [1, 2]
 
 
-def test_progress_is_one_updating_line_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("term", "shown"), [("xterm", "\r\x1b[K[1/2] large: 1,234 rows\r\x1b[K"), ("dumb", "")], ids=["xterm", "dumb"]
+)
+def test_progress_is_one_updating_line_on_a_terminal(monkeypatch: pytest.MonkeyPatch, term: str, shown: str) -> None:
     class Terminal(io.StringIO):
         def isatty(self) -> bool:
             return True
 
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setenv("TERM", term)
     progress = _Progress()
     progress("large", 1, 2, 1_234)
     progress("large", 1, 2, 9_999)  # too soon after the one before
     progress.close()
-    assert terminal.getvalue() == "\r\x1b[K[1/2] large: 1,234 rows\r\x1b[K"
+    assert terminal.getvalue() == shown
 
 
 def test_as_a_process(shop: Path) -> None:
@@ -1069,6 +1073,17 @@ def test_who_looks_on_decides_over_nothing(shop: Path) -> None:
     full = shell("lazypipe status shop.yaml --json >/dev/full", shop.parent)
     said = b"the result could not be written: [Errno 28] No space left on device\n"
     assert (full.returncode, full.stderr) == (3, said)
+
+
+def test_what_the_system_refuses_is_told_in_its_words_and_not_taken_for_the_output(
+    shop: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise OSError(12, "Cannot allocate memory", "lazypipe/run")
+
+    monkeypatch.setattr(lp, "load", broken)
+    code, _, err = run(capsys, "run", shop)
+    assert (code, err) == (3, "[Errno 12] Cannot allocate memory: 'lazypipe/run'\n")
 
 
 def test_what_nobody_foresaw_is_not_taken_for_a_failed_gate(

@@ -305,7 +305,7 @@ def test_a_folder_that_is_read_without_its_log_holds_what_is_in_force(
     assert pl.scan_parquet(uri).collect()["x"].sort().to_list() == [*range(9)]
     # the row that is gone is less than a fifth
     assert run(capsys, "compact", uri)[2] == f"{uri}: nothing to do\n"
-    assert "1 dead rows left out" in run(capsys, "compact", uri, "--dead", "0")[2]
+    assert "1 dead row left out" in run(capsys, "compact", uri, "--dead", "0")[2]
     assert run(capsys, "vacuum", uri)[0] == 0
     assert pl.scan_parquet(uri).collect()["x"].sort().to_list() == [0, 1, 2, 4, 5, 6, 7, 8]
 
@@ -334,7 +334,7 @@ def test_commands(uri: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     )
     assert code == 0
     assert "| column | bytes before | bytes after | change |" in out
-    assert err.startswith(f"{uri}: version 5: 1 files (")
+    assert err.startswith(f"{uri}: version 5: 1 file (")
     assert Dataset(uri).read().partition_by == ("day",)
     code, out, err = run(capsys, "optimize", tmp_path / "nowhere")
     assert (code, "there is no dataset here" in err) == (3, True)

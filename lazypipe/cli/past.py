@@ -23,6 +23,7 @@ from lazypipe.cli.commands import (
     tell_each,
     write_json,
 )
+from lazypipe.errors import counted
 
 __all__ = ["add"]
 
@@ -93,7 +94,9 @@ def _print_status(found: Sequence[Mapping[str, Any]]) -> None:
             print(f"{output['output']}: nothing was committed yet")
             continue
         aside = f", {output['quarantined']:,} in quarantine" if output["quarantined"] else ""
-        print(f"{output['output']}: version {output['version']} of {output['time']}, {output['rows']:,} rows{aside}")
+        print(
+            f"{output['output']}: version {output['version']} of {output['time']}, {counted(output['rows'], 'row')}{aside}"
+        )
         for name, of in output["consumed"].items():
             version = "" if of["version"] is None else f" of version {of['version']}"
             print(f"    made of {name}: {of['files']} file{'s' * (of['files'] != 1)}{version}, {of['bytes']:,} bytes")
@@ -129,7 +132,7 @@ def _history(options: argparse.Namespace) -> int:
     for one in found:
         why = f": {one['why']}" if one["why"] else ""
         at = f"{one['version']}: {one['time']:%Y-%m-%d %H:%M:%S}"
-        print(f"{at} {one['mode']}, {one['rows']:,} rows, run {one['run']}{why}")
+        print(f"{at} {one['mode']}, {counted(one['rows'], 'row')}, run {one['run']}{why}")
     if not found:
         say(f"{options.output}: nothing was committed yet")
     return 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,6 +25,7 @@ from lazypipe.cli.commands import (
     tell_each,
     write_json,
 )
+from lazypipe.errors import counted
 
 __all__ = ["add", "run"]
 
@@ -98,6 +100,16 @@ def run(options: argparse.Namespace) -> int:
     if len(files) > 1:
         return _run_all(options, files)
     options.file = files[0]
+    try:
+        return _run_one(options)
+    except lp.RunError as error:
+        if error.result is None:
+            raise
+        # what it had published until then is told, too
+        return _told(options, error.result, _Progress())
+
+
+def _run_one(options: argparse.Namespace) -> int:
     plan, now = _begun(options)
     from lazypipe.run.retry import TRIES
 
@@ -125,7 +137,7 @@ def _begun(options: argparse.Namespace) -> tuple[lp.Plan, datetime]:
     """Return the plan of a definition, and its time, after what is to be pulled for it; what is wrong is recorded."""
     try:
         for pulled in loaded(options.file).pull(_readers(options)) if options.pull else ():
-            say(f"{pulled.source}: {pulled.rows:,} rows pulled → {pulled.uri}")
+            say(f"{pulled.source}: {counted(pulled.rows, 'row')} pulled → {pulled.uri}")
         now = datetime.now(UTC)
         return compiled(options, now, options.output, skip_unreadable=options.chunk is None), now
     except (lp.DefinitionError, lp.SourceError, lp.StorageError) as error:
@@ -306,7 +318,7 @@ def _line(segment: lp.SegmentResult) -> str:
         return f"{segment.name}: {segment.why}"
     if segment.status != "done":
         return f"{segment.name}: {segment.status.replace('_', ' ')}"
-    rows = f"{segment.rows:,} rows, {segment.bytes:,} bytes in {segment.files} file{'s' * (segment.files != 1)}"
+    rows = f"{counted(segment.rows, 'row')}, {segment.bytes:,} bytes in {counted(segment.files, 'file')}"
     where = f" → {segment.uri}" if segment.uri else " (kept for this run only)"
     version = f" version {segment.version}" if segment.version is not None else ""
     aside = sum(g.quarantined for g in segment.gates), sum(g.dropped for g in segment.gates)
@@ -394,8 +406,10 @@ def _replay(options: argparse.Namespace) -> int:
         counts = {"healed": found.healed, "superseded": found.superseded, "remaining": found.remaining}
         write_json({"output": found.output, **counts, "version": found.version, "elsewhere": found.elsewhere})
     version = f" in version {found.version}" if found.version is not None else ""
-    say(f"{found.output}: {found.healed:,} rows healed{version}, {found.superseded:,} delivered again by their source")
-    say("1 row remains in quarantine" if found.remaining == 1 else f"{found.remaining:,} rows remain in quarantine")
+    say(
+        f"{found.output}: {counted(found.healed, 'row')} healed{version}, {found.superseded:,} delivered again by their source"
+    )
+    say(f"{counted(found.remaining, 'row')} {'remains' if found.remaining == 1 else 'remain'} in quarantine")
     for name, count in found.elsewhere.items():
         say(_stays(name, count))
     for warning in found.warnings:
@@ -406,7 +420,7 @@ def _replay(options: argparse.Namespace) -> int:
 def _stays(name: str, count: int) -> str:
     """Say what becomes of rows that no replay moves."""
     one = count == 1
-    rows = "1 row" if one else f"{count:,} rows"
+    rows = counted(count, "row")
     stage = name.removesuffix("__late")
     if stage != name:
         them, their, windows = ("it", "its", "window") if one else ("them", "their", "windows")
@@ -416,10 +430,11 @@ def _stays(name: str, count: int) -> str:
 
 
 class _Progress:
-    """One updating line on a terminal; nothing elsewhere. Called from several threads."""
+    """One updating line on a terminal that can do that; nothing elsewhere. Called from several threads."""
 
     def __init__(self) -> None:
-        self._live = sys.stderr.isatty()
+        # a dumb terminal, such as an editor's, shows what moves the cursor as text
+        self._live = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
         self._last = 0.0
 
     def __call__(self, segment: str, number: int, count: int, rows: int) -> None:

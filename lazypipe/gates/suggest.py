@@ -19,7 +19,7 @@ import polars as pl
 import yaml
 
 from lazypipe import gates
-from lazypipe.errors import LazypipeError
+from lazypipe.errors import LazypipeError, counted
 from lazypipe.gates.shown import records
 from lazypipe.spec.frames import lazy_frame
 from lazypipe.spec.model import Step, freeze
@@ -198,12 +198,8 @@ def suggest_rules(
     profile = _profile(some)
     profile.total = rows or profile.rows
     found = _suggestions(profile, most_values, lazy)
-    seen = f"{profile.rows:,} of {rows:,} rows" if rows else _counted(profile.rows, "row")
+    seen = f"{profile.rows:,} of {rows:,} rows" if rows else counted(profile.rows, "row")
     return Suggestions(found, seen)
-
-
-def _counted(number: int, what: str) -> str:
-    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 _ROW = "__lazypipe_row"
@@ -407,9 +403,9 @@ def _unique(profile: _Profile, tried: _Tried) -> list[_Column]:
 
 def _of_all(profile: _Profile, tried: _Tried, unique: Sequence[_Column]) -> Iterator[Suggestion]:
     """Yield rules on keys, and those that name several columns."""
-    rows = _counted(profile.rows, "row")
+    rows = counted(profile.rows, "row")
     for number, column in enumerate(unique):
-        evidence = f"{profile.total:,} different values in {_counted(profile.total, 'row')}, no null"
+        evidence = f"{profile.total:,} different values in {counted(profile.total, 'row')}, no null"
         if number:
             yield Suggestion({"unique": {"columns": [column.name], "action": "warn"}}, f"{evidence}; by chance?")
         else:
@@ -451,7 +447,7 @@ def _of_text(
     if few:
         yield Suggestion(
             {"in_set": {"column": column.name, "values": values}},
-            f"{_counted(len(values), 'different value')} in {column.count:,}",
+            f"{counted(len(values), 'different value')} in {column.count:,}",
         )
         return
     if column.count < _ENOUGH or column.dtype != pl.String:
@@ -460,12 +456,12 @@ def _of_text(
     rule: dict[str, Any]
     if shortest == longest:
         rule = {"length_between": {"column": column.name, "min": shortest, "max": longest}}
-        yield Suggestion(rule, f"{every} have {_counted(longest, 'character')}")
+        yield Suggestion(rule, f"{every} have {counted(longest, 'character')}")
         return
     if shortest:
         yield Suggestion({"not_empty": column.name}, f"{every} have a character at least")
     rule = {"length_between": {"column": column.name, "max": _rounded(longest, ROUND_CEILING), "action": "warn"}}
-    yield Suggestion(rule, f"{shortest:,} to {_counted(longest, 'character')}; write what can be")
+    yield Suggestion(rule, f"{shortest:,} to {counted(longest, 'character')}; write what can be")
 
 
 def _constant(column: _Column) -> Iterator[Suggestion]:
@@ -484,4 +480,4 @@ def _of_moments(profile: _Profile) -> Iterator[Suggestion]:
         between = {b for a, b in after if a == left and b not in nulls} & {a for a, b in after if b == right}
         if op == "=" or not between:
             rule = {"compare": {"left": left, "op": op, "right": right}}
-            yield Suggestion(rule, f"in {_counted(both, 'row')} with both")
+            yield Suggestion(rule, f"in {counted(both, 'row')} with both")

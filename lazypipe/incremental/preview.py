@@ -11,7 +11,7 @@ from lazypipe.compile.graph import build
 from lazypipe.compile.late import LATE
 from lazypipe.compile.segments import Segment, made_of
 from lazypipe.compile.sources.source import BoundSource, Snapshot
-from lazypipe.errors import LazypipeError
+from lazypipe.errors import LazypipeError, counted
 from lazypipe.incremental.agreeing import Agreeing
 from lazypipe.incremental.before import CONSUMED, own_commit
 from lazypipe.incremental.bound import UNBOUND, Bound
@@ -212,7 +212,7 @@ class _Preview:
             return {**said, "writes": target, "why": f"{work.why}; {written}" if known else written}
         commit = Dataset(output.to, output.storage_options).latest()
         if work.adds and work.kind not in ("none", "wait") and not work.anew and commit is not None:
-            said["why"] = f"{work.why}; {output.mode} on version {commit.version} ({commit.rows:,} rows)"
+            said["why"] = f"{work.why}; {output.mode} on version {commit.version} ({counted(commit.rows, 'row')})"
         said |= _incomplete(commit)
         if work.reread and work.kind == "units":
             again = ", ".join(after if name.startswith("__lazypipe") else name for name, after in work.groups)

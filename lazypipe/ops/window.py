@@ -248,10 +248,14 @@ class Window(Operation):
         """Return the windows of each ``every``; raises Fault."""
         clock = Clock.of(self.time, schema, self.time_zone)
         places = [()] if len(self.every) == 1 else [(index,) for index in range(len(self.every))]
-        return tuple(
-            windows(clock, every, *place, period=self.period, offset=self.offset)
-            for every, place in zip(self.every, places, strict=True)
-        )
+        found: dict[Windows, str] = {}
+        for every, place in zip(self.every, places, strict=True):
+            made = windows(clock, every, *place, period=self.period, offset=self.offset)
+            if made in found:
+                what = f"windows of {every} are the same as those of {found[made]}"
+                raise Fault(what, "remove one of them", ("every", *place))
+            found[made] = every
+        return (*found,)
 
     def _sliced(self, table: Table, slices: Slices) -> Table:
         """Return the rows that have a time, each with the slice that it lies in, of each kind of windows."""

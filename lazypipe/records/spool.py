@@ -20,6 +20,8 @@ from functools import partial
 from pathlib import Path
 from uuid import uuid4
 
+from lazypipe.storage.appearing import appear
+
 __all__ = ["Spool"]
 
 _HOUR = 3_600.0
@@ -61,7 +63,7 @@ class Spool:
                 os.fsync(file.fileno())
             _link(Path(name), self.folder)
         finally:
-            os.unlink(name)
+            Path(name).unlink(missing_ok=True)
 
     def waiting(self) -> list[Path]:
         """Return the messages that wait, oldest first; raises OSError if the folder cannot be read."""
@@ -74,7 +76,7 @@ class Spool:
         kept = _link(message, aside)
         with suppress(OSError):  # the caller reports the reason too
             kept.with_suffix(".txt").write_text(why, encoding="utf-8")
-        message.unlink()
+        message.unlink(missing_ok=True)
         return kept
 
     # one sends at a time
@@ -126,9 +128,9 @@ class Spool:
         try:
             with os.fdopen(handle, "w", encoding="utf-8") as file:
                 file.write(token)
-            os.link(made, self._lock)
+            appear(made, self._lock)
         finally:
-            os.unlink(made)
+            made.unlink(missing_ok=True)
 
     def _sweep(self) -> None:
         """Take away what processes that were killed while they wrote have left."""
@@ -149,8 +151,8 @@ class Spool:
         if self._now() - left.stat().st_mtime <= self._stale:
             # somebody else was faster, and this is the lock that they took since
             with suppress(FileExistsError):  # so was a third: the second will see that its lock is gone
-                os.link(left, self._lock)
-        left.unlink()
+                appear(left, self._lock)
+        left.unlink(missing_ok=True)
 
 
 def _numbered(folder: Path) -> list[Path]:
@@ -169,7 +171,7 @@ def _link(file: Path, folder: Path) -> Path:
     while True:
         target = folder / f"{number:010}.json"
         try:
-            os.link(file, target)
+            appear(file, target)
         except FileExistsError:
             number += 1
         else:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from lazypipe.compile.compiled import CompiledPipeline
 from lazypipe.compile.segments import Segment
 from lazypipe.compile.sources.source import Snapshot
-from lazypipe.errors import GateError, Interrupted, LazypipeError, Problem, RunError, first_line
+from lazypipe.errors import GateError, Interrupted, LazypipeError, Problem, RunError, first_line, redacted
 from lazypipe.gates.report import GateReport
 from lazypipe.incremental import incomplete as incompletes
 from lazypipe.incremental.before import CONSUMED
@@ -166,11 +166,14 @@ class _Execution:
             result = self.run_all()
         except BaseException as error:
             status: Status = "interrupted" if isinstance(error, KeyboardInterrupt) else "error"
+            redacted(error, self.run.plan.redact)
             told = str(error) or type(error).__name__
             emitter.emit(lambda: self.body(status, told), self.result().gates)
             emitter.finish()
             if isinstance(error, RunError):
-                error.result = replace(self.result(), error=error)
+                result = replace(self.result(), error=error)
+                # a record that could not be written is not there to be read
+                error.result = replace(result, record="") if error.uri == result.record else result
             raise
         emitter.emit(lambda: self.body(result.status), result.gates)
         return replace(result, warnings=(*result.warnings, *emitter.finish()))
@@ -187,7 +190,7 @@ class _Execution:
         except BaseException as failure:
             # nobody gets a result then; what was published before is in the ledger all the same
             status: Status = "interrupted" if isinstance(failure, KeyboardInterrupt) else "error"
-            self.close(status, first_line(failure))
+            self.close(status, self.run.plan.redact(first_line(failure)))
             raise
         self.close(self.result().status)
         self.record(done=True)
@@ -462,6 +465,7 @@ class _Execution:
         started: float,
         gates: tuple[GateReport, ...] = (),
     ) -> SegmentResult:
+        redacted(error, self.run.plan.redact)  # a log or a sink knows only where it writes
         return SegmentResult(
             segment.name,
             status,

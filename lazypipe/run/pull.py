@@ -25,6 +25,7 @@ from lazypipe.errors import (
     first_line,
     nearest,
     reason_of,
+    redacted,
 )
 from lazypipe.spec import loader
 from lazypipe.spec.frames import lazy_frame
@@ -126,7 +127,7 @@ class Puller:
         try:
             return place.pull(name, self.readers[name])
         except RunError as error:
-            error.what, error.uri = redact(error.what), None if error.uri is None else redact(error.uri)
+            redacted(error, redact)
             raise
 
     def _place(self, name: str) -> tuple[_Folder | _File, uris.Redactor]:

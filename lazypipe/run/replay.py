@@ -20,7 +20,7 @@ import polars as pl
 
 from lazypipe.compile.compiled import CompiledPipeline
 from lazypipe.compile.node import Node, ancestors
-from lazypipe.errors import GateError, LazypipeError, StorageError, first_line
+from lazypipe.errors import GateError, LazypipeError, StorageError, first_line, redacted
 from lazypipe.gates.alone import mark_repeats
 from lazypipe.gates.report import GateReport
 from lazypipe.gates.rule import PREVIOUS, Check, Reference
@@ -214,6 +214,7 @@ class _Replay:
         try:
             result = work()
         except BaseException as failure:
+            redacted(failure, self.plan.redact)
             refused = isinstance(failure, GateError)
             stopped = isinstance(failure, KeyboardInterrupt)
             status = "gate_failed" if refused else "interrupted" if stopped else "error"

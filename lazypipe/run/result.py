@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal
 
-from lazypipe.errors import CommitConflict, DefinitionError, LazypipeError, first_line
+from lazypipe.errors import CommitConflict, DefinitionError, LazypipeError, counted, first_line
 from lazypipe.gates.report import GateReport
 from lazypipe.incremental.incomplete import Incomplete, told
 from lazypipe.storage.corrupt import CorruptFile
@@ -76,7 +76,7 @@ class SegmentResult:
         >>> SegmentResult("y", "blocked", "y")
         <SegmentResult y: blocked>
         """
-        rows = f", {self.rows:,} rows" if self.status in ("done", "unchanged") else ""
+        rows = f", {counted(self.rows, 'row')}" if self.status in ("done", "unchanged") else ""
         version = f" in version {self.version}" if self.version is not None else ""
         why = f", {first_line(self.error)}" if self.error is not None else ""
         return f"{self.name}: {self.status}{rows}{version}{why}"

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import lru_cache
+from itertools import pairwise
 
 import polars as pl
 
 from lazypipe.errors import closest, first_line, nearest
 from lazypipe.sql.exprs import cast_to_dates, dtype_of, empty, settled, substituted, try_out, value_of
 from lazypipe.sql.prepared import prepared, refuse_equal_to_null, understood, written
-from lazypipe.sql.text import SqlError, Token, arguments_of, quoted, tokenize
+from lazypipe.sql.text import SqlError, Token, arguments_of, plain_name, quoted, tokenize
 
-__all__ = ["NARROW", "bind", "summed", "tried"]
+__all__ = ["NARROW", "TO_DATES", "TYPED", "bind", "computed", "refuse_dates_in_queries", "tried"]
 
 _UNITS = {
     "microsecond": "1us",
@@ -49,11 +50,11 @@ def bind(sql: str, schema: pl.Schema, params: Mapping[str, object] | None = None
     >>> print(bind("n > :least", schema, {"least": 3}))
     [(col("n")) > (dyn int: 3)]
     """
-    return _bound(summed(prepared(sql, params or {}), schema), schema)
+    return _bound(computed(prepared(sql, params or {}), schema), schema)
 
 
 def _bound(tokens: Sequence[Token], schema: pl.Schema) -> pl.Expr:
-    """Bind tokens of which sums have as many bits as they need."""
+    """Bind tokens whose sums and quantiles are ``computed``."""
     inner: list[pl.Expr] = []
     text = understood(_hoist(tokens, schema, inner))
     if not text.strip():
@@ -106,7 +107,7 @@ def _without_params(sql: str) -> str:
 def _tried(sql: str, columns: tuple[tuple[str, pl.DataType], ...]) -> pl.Expr:
     schema = pl.Schema(columns)
     expr = bind(sql, schema)
-    if _TO_DATES.search(sql) is not None:
+    if TO_DATES.search(sql) is not None:
         _refuse_dates_of_numbers(expr, schema)
     try_out(expr, empty(schema))
     if not _may_cast(sql, expr, schema):
@@ -120,7 +121,8 @@ def _tried(sql: str, columns: tuple[tuple[str, pl.DataType], ...]) -> pl.Expr:
     return expr
 
 
-_TO_DATES = re.compile(r"(::|\bas)\s*date\b", re.IGNORECASE)
+TO_DATES = re.compile(r"(::|\bas)\s*date\b", re.IGNORECASE)
+"""How casts to dates are written."""
 
 
 def _refuse_dates_of_numbers(expr: pl.Expr, schema: pl.Schema) -> None:
@@ -132,7 +134,39 @@ def _refuse_dates_of_numbers(expr: pl.Expr, schema: pl.Schema) -> None:
                 break
     else:
         return
-    raise SqlError(f"{dtype} is no date", "read its digits, as in date(x::text, '%Y%m%d')")
+    raise _no_date(dtype)
+
+
+def refuse_dates_in_queries(tokens: Sequence[Token], schema: pl.Schema, unsure: frozenset[str]) -> None:
+    """Raise SqlError where a query casts a number to a date, as far as the text tells its type; see ``computed``."""
+    for operand in _cast_to_dates(tokens):
+        dtype = _type_of(operand, schema) if unsure.isdisjoint(map(plain_name, operand)) else None
+        if dtype is not None and (dtype.is_numeric() or dtype == pl.Boolean):
+            raise _no_date(dtype)
+
+
+def _no_date(dtype: pl.DataType) -> SqlError:
+    return SqlError(f"{dtype} is no date", "read its digits, as in date(x::text, '%Y%m%d')")
+
+
+def _cast_to_dates(tokens: Sequence[Token]) -> Iterator[Sequence[Token]]:
+    """Yield what a text casts to dates: columns, perhaps of tables, and arguments of ``CAST``."""
+    for index, token in enumerate(tokens):
+        if token.text.lower() not in ("cast", "try_cast") or (call := arguments_of(tokens, index)) is None:
+            continue
+        argument = call[0][0]
+        said = [n for n, t in enumerate(argument) if t.kind not in ("space", "comment")][-2:]
+        if [argument[n].text.lower() for n in said] == ["as", "date"]:
+            yield argument[: said[0]]
+    near = [t for t in tokens if t.kind not in ("space", "comment")]
+    for index, (token, behind) in enumerate(pairwise(near)):
+        if token.kind == "cast" and behind.text.lower() == "date":
+            start = index - 1
+            while start > 1 and near[start - 1].text == ".":
+                start -= 2
+            # behind another cast stands a type, which is no column
+            if start == 0 or near[start - 1].kind != "cast":
+                yield near[start:index]
 
 
 _NEVER = re.compile(
@@ -201,29 +235,50 @@ NARROW = (pl.Int32(), pl.UInt32(), pl.Boolean())
 """Types of which Polars makes sums of 32 bits, that wrap around."""
 
 
-def summed(tokens: Sequence[Token], schema: pl.Schema) -> list[Token]:
-    """Have sums of narrow whole numbers, such as those written in the text, computed in 64 bits, as databases do.
+TYPED = {"sum": 1, "quantile_cont": 2, "quantile_disc": 2}
+"""Functions that Polars computes wrongly of some types, and how many arguments they take."""
 
-    A factor does it, and no cast: where a query calls something else by a name of its tables, that keeps its value.
+
+def computed(tokens: Sequence[Token], schema: pl.Schema, unsure: frozenset[str] = frozenset()) -> list[Token]:
+    """Have sums and quantiles computed as databases do.
+
+    Sums of narrow whole numbers, such as those written in the text, have 64 bits. A factor does it, and no cast: where a query
+    calls something else by a name of its tables, that keeps its value. Quantiles of dates are those of timestamps, as their
+    median is: Polars panics at no dates. What they are not possible for is refused: of text, Polars gives null. Columns that
+    are ``unsure`` may be of another type than ``schema`` says.
     """
     out: list[Token] = []
     index = 0
     while index < len(tokens):
         token = tokens[index]
-        call = arguments_of(tokens, index) if (token.kind, token.text.lower()) == ("word", "sum") else None
-        if call is None or len(call[0]) != 1:
+        name = token.text.lower() if token.kind == "word" else ""
+        call = arguments_of(tokens, index) if name in TYPED else None
+        if call is None or len(call[0]) != TYPED[name]:
             out.append(token)
             index += 1
             continue
-        ((argument,), index) = call
+        (argument, *rest), index = call
         begin = next((n for n, t in enumerate(argument) if t.kind != "space"), 0)
         begin += bool(argument) and argument[begin].text.lower() == "distinct"
-        value = summed(argument[begin:], schema)
+        value = computed(argument[begin:], schema, unsure)
         out += [token, Token("other", "("), *argument[:begin]]
-        if _type_of(value, schema) in NARROW:
+        dtype = _type_of(value, schema)
+        if name == "sum" and dtype in NARROW:
             value = [*tokenize(" ("), *value, *tokenize(") * CAST(1 AS BIGINT)")]
-        out += [*value, Token("other", ")")]
+        elif dtype is not None and unsure.isdisjoint(map(plain_name, value)):
+            if _is_impossible(name, dtype):
+                raise SqlError(f"{name} is not possible for {dtype}", "cast it first, as in x::double")
+            if name != "sum" and dtype == pl.Date:
+                value = [*tokenize("CAST("), *value, *tokenize(" AS TIMESTAMP)")]
+        out += [*value, *(t for other in rest for t in (Token("other", ","), *other)), Token("other", ")")]
     return out
+
+
+def _is_impossible(name: str, dtype: pl.DataType) -> bool:
+    """Whether a type has no sum, or no quantile."""
+    if name == "sum":
+        return isinstance(dtype, pl.Date | pl.Datetime | pl.Time | pl.String | pl.Categorical | pl.Enum)
+    return isinstance(dtype, pl.Boolean | pl.String | pl.Categorical | pl.Enum | pl.Binary)
 
 
 def _type_of(tokens: Sequence[Token], schema: pl.Schema) -> pl.DataType | None:

@@ -10,10 +10,10 @@ import polars as pl
 
 from lazypipe.errors import first_line, nearest
 from lazypipe.sql import dialect
-from lazypipe.sql.bind import NARROW, summed
+from lazypipe.sql.bind import NARROW, TO_DATES, TYPED, computed, refuse_dates_in_queries
 from lazypipe.sql.exprs import empty
 from lazypipe.sql.prepared import prepared, refuse_equal_to_null, understood, written
-from lazypipe.sql.text import SqlError, Token, arguments_of, place_of
+from lazypipe.sql.text import SqlError, Token, arguments_of, place_of, plain_name
 
 __all__ = ["judge", "query", "tried_out"]
 
@@ -47,8 +47,10 @@ def _query(sql: str, tables: Mapping[str, pl.LazyFrame], params: Mapping[str, ob
     text = ""
     try:
         _refuse_other_orders(tokens, tables)
-        if any(t.text.lower() == "sum" for t in tokens):  # so that others need not ask for all columns
-            tokens = _summed_within(tokens, tables)
+        if TO_DATES.search(sql) is not None or any(
+            t.text.lower() in TYPED for t in tokens
+        ):  # so that others need not ask for all columns
+            tokens = _computed_within(tokens, tables)
         text = understood("".join(t.text for t in tokens))
         result = _in_context(tables).execute(text)
         result.collect_schema()
@@ -151,8 +153,8 @@ def _refuse_other_orders(tokens: Sequence[Token], tables: Mapping[str, pl.LazyFr
             raise SqlError(what, "give one of them another name")
 
 
-def _summed_within(tokens: Sequence[Token], tables: Mapping[str, pl.LazyFrame]) -> list[Token]:
-    """Have a query add up in 64 bits, and the queries in brackets within it, whose columns it sees."""
+def _computed_within(tokens: Sequence[Token], tables: Mapping[str, pl.LazyFrame]) -> list[Token]:
+    """Have a query's sums and quantiles ``computed``, and those of the queries in brackets within it, whose columns it sees."""
     seen = dict(tables)
     out: list[Token] = []
     index = 0
@@ -163,7 +165,7 @@ def _summed_within(tokens: Sequence[Token], tables: Mapping[str, pl.LazyFrame]) 
             index += 1
             continue
         end = inner[1] - 1
-        nested = _summed_within(tokens[index + 1 : end], seen)
+        nested = _computed_within(tokens[index + 1 : end], seen)
         name, columns = _called_by(out, tokens[end + 1 :])
         try:
             frame = _in_context(seen).execute(understood("".join(t.text for t in nested)))
@@ -173,7 +175,9 @@ def _summed_within(tokens: Sequence[Token], tables: Mapping[str, pl.LazyFrame]) 
             pass  # whatever is wrong with it is found with the whole
         out += [tokens[index], *nested]
         index = end
-    return summed(out, _columns(seen))
+    schema, unsure = _columns(seen)
+    refuse_dates_in_queries(out, schema, unsure)
+    return computed(out, schema, unsure)
 
 
 def _called_by(before: Sequence[Token], behind: Sequence[Token]) -> tuple[str, list[str]]:
@@ -192,12 +196,8 @@ def _called_by(before: Sequence[Token], behind: Sequence[Token]) -> tuple[str, l
             else 0
         )
         named = rest[start : max(end, start + 1)]
-    names = [_plain(t) for t in named if t.kind in ("word", "quoted")] or [""]
+    names = [plain_name(t) for t in named if t.kind in ("word", "quoted")] or [""]
     return names[0], names[1:]
-
-
-def _plain(token: Token) -> str:
-    return token.text[1:-1].replace('""', '"') if token.kind == "quoted" else token.text
 
 
 def _in_context(tables: Mapping[str, pl.LazyFrame]) -> pl.SQLContext[pl.LazyFrame]:
@@ -206,11 +206,14 @@ def _in_context(tables: Mapping[str, pl.LazyFrame]) -> pl.SQLContext[pl.LazyFram
     return context
 
 
-def _columns(tables: Mapping[str, pl.LazyFrame]) -> pl.Schema:
-    """Return the columns of all tables, of the type that has few bits where it is of several."""
+def _columns(tables: Mapping[str, pl.LazyFrame]) -> tuple[pl.Schema, frozenset[str]]:
+    """Return the columns of all tables, and those that are of several types: of these the one that has few bits."""
     found: dict[str, pl.DataType] = {}
+    several = set()
     for table in tables.values():
         for name, dtype in table.collect_schema().items():
+            if found.get(name, dtype) != dtype:
+                several.add(name)
             if name not in found or dtype in NARROW:
                 found[name] = dtype
-    return pl.Schema(found)
+    return pl.Schema(found), frozenset(several)

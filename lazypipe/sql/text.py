@@ -19,6 +19,7 @@ __all__ = [
     "carrying",
     "parameters",
     "place_of",
+    "plain_name",
     "quoted",
     "tokenize",
     "without_limit",
@@ -225,6 +226,17 @@ def quoted(name: str) -> str:
     "order id" "say ""x"" twice"
     """
     return '"' + name.replace('"', '""') + '"'
+
+
+def plain_name(token: Token) -> str:
+    """Return what a token names: a name in double quotes without them, and any other text as it is.
+
+    Examples
+    --------
+    >>> [plain_name(t) for t in tokenize('a."b c"')]
+    ['a', '.', 'b c']
+    """
+    return token.text[1:-1].replace('""', '"') if token.kind == "quoted" else token.text
 
 
 def carrying(sql: str, columns: Sequence[str], *, deep: bool = True) -> str:

@@ -19,6 +19,7 @@ from blake3 import blake3
 
 from lazypipe.errors import StorageError, first_line
 from lazypipe.storage import uri as uris
+from lazypipe.storage.appearing import appear
 from lazypipe.storage.connections import create_whole
 
 if TYPE_CHECKING:
@@ -203,7 +204,6 @@ class NumberedFiles:
             with _IN_THIS_PROCESS:
                 create_whole(self._fs, path, data)
             return
-        # a link appears whole or not at all; an exclusive open could leave half a file after a crash
         if not os.path.isdir(folder):
             try:
                 os.makedirs(folder, exist_ok=True)
@@ -217,7 +217,7 @@ class NumberedFiles:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
-            os.link(staged, path)
+            appear(staged, path)
         finally:
             # the file stands or falls with the link; what cannot be removed is left to vacuum
             with suppress(OSError):

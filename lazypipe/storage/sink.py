@@ -6,12 +6,13 @@ file; an export is written beside its target and swapped in at the end.
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import re
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import nullcontext, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -19,7 +20,7 @@ import polars as pl
 from blake3 import blake3
 from polars.io.partition import FileProviderArgs, SinkedPathsCallbackArgs
 
-from lazypipe.errors import StorageError, first_line
+from lazypipe.errors import LazypipeError, StorageError, first_line
 from lazypipe.spec.taps import tap
 from lazypipe.storage import hive
 from lazypipe.storage import uri as uris
@@ -33,6 +34,7 @@ from lazypipe.storage.optimizer.forms import physical, without_keys
 from lazypipe.storage.optimizer.layout import Layout
 from lazypipe.storage.optimizer.order import ordered
 from lazypipe.storage.optimizer.writing import BatchWriter, check_layout, polars_options, writable
+from lazypipe.storage.scan import os_error, plain_reason
 
 __all__ = ["FEW", "FEW_BYTES", "DatasetSink", "ExportSink", "Written", "are_few", "is_data_file", "is_staged"]
 
@@ -54,8 +56,32 @@ _IN_HASTE: Mapping[str, Any] = {"compression": "lz4"}
 _SOON: Mapping[str, Any] = {"compression": "zstd", "compression_level": 1}
 """Few rows: a third less time than by the usual level, and at most a twentieth more bytes."""
 
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_DENIED = (errno.EACCES, errno.EPERM, errno.EROFS)
+"""What may be said of a file that is read, too."""
+
 _STEP = r"-\d{3}[a-z]*"  # how the prefix that the executor gives ends: …-001
 _DATA_FILE = re.compile(_STEP + r"(-\d{3,})?-\d{5}\.parquet$")
+
+
+@contextmanager
+def _written_to(uri: str, staged: str | None = None) -> Iterator[None]:
+    """Raise StorageError with the place where a disk that is full, or that may not be written, stopped the writing."""
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, LazypipeError):
+            raise
+        # what a file object of ours raises, Polars hands on as text
+        handed = re.search(r"\[Errno (\d+)\] ([^:]+)", str(error))
+        code = os_error(error) or (int(handed[1]) if handed else None)
+        if code not in _FULL and (code not in _DENIED or (staged or uri) not in str(error)):
+            raise
+        raise StorageError(
+            f"cannot be written: {handed[2] if handed else plain_reason(error)}",
+            uri=uri,
+            fix="nothing was published; fix the cause and run again",
+        ) from error
 
 
 def is_data_file(path: str) -> bool:
@@ -161,6 +187,8 @@ class DatasetSink:
     ) -> Written:
         """Write the rows; raises whatever the query raises, with the files left for ``discard`` or ``vacuum``.
 
+        What the disk refuses is a StorageError.
+
         Parameters
         ----------
         few
@@ -183,9 +211,10 @@ class DatasetSink:
                 ordered(frame, layout, schema, self.uri), schema, without_keys(layout.forms, self.partition_by)
             )
         if few and layout is None and uris.is_local(self.uri) and not self.partition_by:
-            return Written(tuple(self._write_at_once(frame, capture, keys, parts)))
+            with _written_to(self.uri):
+                return Written(tuple(self._write_at_once(frame, capture, keys, parts)))
         self._flushing = Flushing() if uris.is_local(self.uri) and not self.spill else None
-        with self._flushing or nullcontext():
+        with _written_to(self.uri), self._flushing or nullcontext():
             if layout is None:
                 options = _IN_HASTE if self.spill else self.options
                 found = self._write_natively(frame, capture, options, _TARGET_BYTES, made_of)
@@ -404,7 +433,11 @@ class ExportSink:
         return f"{folder}/.{self.prefix}.{name}" if folder else f".{self.prefix}.{name}"
 
     def write(self, frame: pl.LazyFrame, capture: Watch | None = None) -> Written:
-        """Write the rows beside the target."""
+        """Write the rows beside the target; what the disk refuses is a StorageError."""
+        with _written_to(self.uri, self.staged):
+            return self._written(frame, capture)
+
+    def _written(self, frame: pl.LazyFrame, capture: Watch | None) -> Written:
         counted: list[int] = []
 
         def count(batch: pl.DataFrame) -> pl.DataFrame:

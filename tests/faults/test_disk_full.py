@@ -16,6 +16,7 @@ import polars as pl
 import pytest
 
 import lazypipe as lp
+from lazypipe.__main__ import main
 from lazypipe.errors import SourceError, StorageError
 from lazypipe.records.record import Records
 from lazypipe.storage.datasets.dataset import Dataset
@@ -132,6 +133,84 @@ def test_a_quarantine_that_cannot_be_written_stops_the_run(tmp_path: Path, call:
         faults.mend()
         made.compile().run(run="next").raise_for_status()
         assert sorted(lp.scan("faulty://state/quarantine/p/a").collect()["x"]) == [-5, -4, -3, -2, -1, 0]
+
+
+def test_who_rewrites_a_dataset_or_replays_into_it_is_told_where_the_disk_is_full(tmp_path: Path) -> None:
+    with faulty() as faults:
+        deliver(tmp_path, 0)
+        made = lp.Pipeline.from_yaml(
+            """
+            version: 1
+            name: p
+            sources: {a: {uri: a.parquet}}
+            stages: {b: {from: a, gate: [{between: {column: x, min: 1, action: quarantine}}]}}
+            outputs: {b: {to: "faulty://out/b"}}
+            """,
+            base=str(tmp_path),
+        )
+        made.compile().run().raise_for_status()
+        old = lp.scan("faulty://out/b").collect().sort("x")
+        said = "cannot be written: No space left on device; nothing was published; fix the cause and run again"
+        for uri, work in [
+            ("faulty://out/b", lambda: lp.optimize.rewrite("faulty://out/b", "storage", partition_by=["k"])),
+            ("faulty://out/b__quarantine", lambda: lp.replay(made.compile(), "b")),
+        ]:
+            faults.mend()
+            faults.fail("write", FULL)
+            with pytest.raises(StorageError) as found:
+                work()
+            assert str(found.value) == f"{uri}: {said}"
+            faults.mend()
+            assert lp.scan("faulty://out/b").collect().sort("x").equals(old)
+
+
+def test_the_place_is_named_that_may_not_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And not the output that the rows were to go beside; values of the environment are not told."""
+    monkeypatch.setenv("WHERE", "hidden")
+    with faulty() as faults:
+        deliver(tmp_path, 0)
+        made = lp.Pipeline.from_yaml(
+            """
+            version: 1
+            name: p
+            sources: {a: {uri: a.parquet}}
+            stages: {b: {from: a, gate: [{between: {column: x, min: 1, action: quarantine}}]}}
+            outputs: {b: {to: "faulty://${WHERE}/b"}}
+            """,
+            base=str(tmp_path),
+        )
+        # the output's one file is first, then that of the quarantine
+        faults.fail("open", OSError(errno.EACCES, "Permission denied", "faulty://hidden/b__quarantine/x"), nth=2)
+        result = made.compile().run(run="r")
+        said = "cannot be written: Permission denied; nothing was published; fix the cause and run again"
+        assert [str(s.error) for s in result.segments] == [f"faulty://${{WHERE}}/b__quarantine: {said}"]
+        faults.mend()
+        faults.fail("create", OSError(errno.EACCES, "Permission denied", "faulty://hidden/b.commits/1"))
+        result = made.compile().run(run="again")
+        assert (result.status, "hidden" in str(result.segments[0].error)) == ("error", False)
+        assert "hidden" not in (tmp_path / ".lazypipe" / "runs" / "again.json").read_text()
+        for path in (tmp_path / ".lazypipe" / "ledger").rglob("*.json"):
+            assert "hidden" not in path.read_text()
+
+
+def test_the_command_tells_what_was_published_before_the_record_could_not_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    deliver(tmp_path, 0)
+    (tmp_path / "p.yaml").write_text(pipe(str(tmp_path), "a.parquet").to_yaml())
+    write, calls = Records.write, iter(range(1, 9))
+
+    def full(self: Records, run: str, record: Any) -> None:
+        if next(calls) == 2:
+            raise StorageError("cannot write the run's record: No space left on device", uri=self.path(run))
+        write(self, run, record)
+
+    monkeypatch.setattr(Records, "write", full)
+    assert main(["run", str(tmp_path / "p.yaml")]) == 3
+    told = capsys.readouterr().err.splitlines()
+    assert told[0].startswith("b: 49 rows, ")
+    assert told[-1].endswith(".json: cannot write the run's record: No space left on device")
+    assert "record: " not in told[-1].replace("the run's record: ", "")
 
 
 def test_a_record_that_cannot_be_written_stops_the_run_before_it_begins(tmp_path: Path) -> None:

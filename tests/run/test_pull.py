@@ -416,7 +416,7 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 def test_commands(module: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["run", str(module), "--pull", "log=feed_of_test:Log"]) == 0
     told = capsys.readouterr().err.splitlines()
-    assert told[:4] == [f"log: 1 rows pulled → {module.parent}/pulled/{n:020}.parquet" for n in (1, 2, 3, 4)]
+    assert told[:4] == [f"log: 1 row pulled → {module.parent}/pulled/{n:020}.parquet" for n in (1, 2, 3, 4)]
     assert held(module.parent) == [(n, "a") for n in range(4)]
     assert main(["stream", str(module), "--pull", "log=feed_of_test:made", "--once"]) == 0
     assert capsys.readouterr().out == ""

@@ -96,7 +96,7 @@ def test_what_stands_is_told_and_taken_back_whatever_has_become_of_its_sources(
     code, told = said(capsys, "status", str(definition))
     assert code == 0
     assert told.startswith("timed: version 2 of 20")
-    assert ", 1 rows\n    made of flights: 1 file, " in told
+    assert ", 1 row\n    made of flights: 1 file, " in told
     code, told = said(capsys, "history", str(definition), "timed")
     assert (code, [line[:2] for line in told.splitlines()]) == (0, ["1:", "2:"])
     code, told = said(capsys, "rollback", str(definition), "timed", "1")

@@ -266,7 +266,7 @@ def test_what_is_downstream_waits_too_and_the_rest_goes_on(
     lines = err.splitlines()
     for name in ("flown", "below", "file", "added", "other"):
         assert f"{name}: waiting for _SUCCESS in in/1/" in lines
-    assert any(line.startswith("alone: 1 rows") for line in lines)
+    assert any(line.startswith("alone: 1 row,") for line in lines)
     assert lines[-1].startswith("waiting in ")
     (entry,) = lp.ledger(lp.load(path)).runs()
     assert entry.status == "waiting"

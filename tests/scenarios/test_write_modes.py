@@ -966,7 +966,7 @@ def test_what_a_run_would_do_is_said(world: World) -> None:
     world.do = [{"derive": {"x": "x + 1"}}]
     (step,) = world.compile().preview()
     assert step["why"].startswith("the definition changed: ")
-    assert step["why"].endswith("; replace_partitions on version 1 (1 rows)")
+    assert step["why"].endswith("; replace_partitions on version 1 (1 row)")
     world.done()
     assert world.rows("k", "x") == [("a", 2)]
     world.output = {"mode": "append"}

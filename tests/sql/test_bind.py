@@ -470,6 +470,66 @@ def test_sums_in_queries_have_as_many_bits_as_they_need(text: str) -> None:
     assert Counter(found) == Counter(expected)
 
 
+DAYS = pl.DataFrame(
+    {
+        "g": [1, 1, 2, 2],
+        "d": [dt.date(2024, 1, 1), dt.date(2024, 1, 4), None, None],
+        "s": ["a", "b", None, "d"],
+        "b": [True, False, None, True],
+        "c": pl.Series(["a", "b", "a", None], dtype=pl.Categorical),
+    }
+)
+
+
+@pytest.mark.parametrize("rows", [DAYS, DAYS.clear()], ids=["rows", "no rows"])
+@pytest.mark.parametrize("part", [0, 0.25, 0.5, 1])
+def test_quantiles_of_dates_are_those_of_timestamps(rows: pl.DataFrame, part: float) -> None:
+    """Polars panics at them where there are no rows, and so when the definition is checked."""
+    text = f"quantile_cont(d, {part})"
+    with duckdb.connect() as peer:
+        peer.register("t", rows.with_columns(d=pl.col("d").cast(pl.Datetime("us"))).to_arrow())
+        by_group = dict(peer.execute(f"SELECT g, {text} FROM t GROUP BY g").fetchall())
+        over_all = peer.execute(f"SELECT {text} FROM t").fetchall()
+    expr = tried(text, rows.schema, {}).alias("v")
+    assert dict(rows.group_by("g").agg(expr).rows()) == by_group
+    assert rows.select(expr).rows() == over_all
+    assert dict(query(f"SELECT g, {text} AS v FROM t GROUP BY g", {"t": rows.lazy()}).collect().rows()) == by_group
+    assert query(f"SELECT {text} AS v FROM t", {"t": rows.lazy()}).collect().rows() == over_all
+
+
+@pytest.mark.parametrize(
+    ("call", "dtype"),
+    [
+        ("quantile_cont(s, 0.5)", "String"),
+        ("quantile_disc(b, 0.5)", "Boolean"),
+        ("quantile_cont(c, 0.5)", "Categorical"),
+        ("sum(d)", "Date"),
+        ("sum(c)", "Categorical"),
+    ],
+)
+def test_what_types_have_no_sum_or_quantile_is_refused_in_expressions_and_queries(call: str, dtype: str) -> None:
+    said = f"{call.split('(', maxsplit=1)[0]} is not possible for {dtype}"
+    with pytest.raises(SqlError) as found:
+        bind(call, DAYS.schema)
+    assert (found.value.what, found.value.fix) == (said, "cast it first, as in x::double")
+    with pytest.raises(SqlError) as found:
+        query(f"SELECT g, {call} AS v FROM t GROUP BY g", {"t": DAYS.lazy()})
+    assert found.value.what == said
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("SELECT quantile_cont(u.s, 0.5) AS v FROM t JOIN u ON t.g = u.g", [(0.5,)]),
+        ('SELECT sum(u."d") AS v FROM t JOIN u ON t.g = u.g', [(6,)]),
+        ("SELECT quantile_cont(d, 1) AS v FROM (SELECT length(s) AS d FROM t) AS x", [(1.0,)]),
+    ],
+)
+def test_a_name_that_is_of_several_types_in_a_query_is_taken_as_it_is(text: str, expected: list[tuple[object]]) -> None:
+    other = pl.DataFrame({"g": [1, 1, 2], "s": [0.5, 0.5, 0.5], "d": [1, 1, 1]})
+    assert query(text, {"t": DAYS.lazy(), "u": other.lazy()}).collect().rows() == expected
+
+
 def test_sums_of_many_bits_and_of_fractions_keep_their_type() -> None:
     frame = pl.DataFrame(schema={"f": pl.Float32, "u": pl.UInt64, "d": pl.Decimal(9, 2), "t": pl.Duration("us")})
     for name, dtype in frame.select(pl.all().sum()).schema.items():
@@ -951,3 +1011,40 @@ def test_a_long_expression_is_bound_in_linear_time() -> None:
         return best
 
     assert seconds(4000) < 30 * seconds(400)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "SELECT n::date AS d FROM t",
+        "SELECT t.n :: DATE AS d FROM t",
+        'SELECT "n"::date AS d FROM t',
+        "SELECT CAST(n + 1 AS date) AS d FROM t",
+        "SELECT try_cast(t.n AS DATE) AS d FROM t",
+        "SELECT k FROM t WHERE n::date > DATE '2024-01-01'",
+        "SELECT m::date AS d FROM (SELECT n AS m FROM t) AS x",
+        "WITH c AS (SELECT n::date AS d FROM t) SELECT d FROM c",
+    ],
+)
+def test_a_number_is_no_date_in_queries_either(text: str) -> None:
+    numbers = pl.LazyFrame({"k": ["a"], "n": [20240105]})
+    with pytest.raises(SqlError) as found:
+        query(text, {"t": numbers})
+    assert (found.value.what, found.value.fix) == ("Int64 is no date", "read its digits, as in date(x::text, '%Y%m%d')")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "SELECT date(n::text, '%Y%m%d')::date AS d FROM t",
+        "SELECT n::text::date AS d FROM (SELECT '2024-01-05' AS n FROM t) AS x",
+        "SELECT u.n::date AS d FROM t JOIN u ON t.k = u.k",
+        "SELECT CAST(s AS date) AS d FROM t",
+        "SELECT s::date AS d FROM t",
+        "SELECT DATE '2024-01-05' AS d FROM t WHERE n > 1",
+    ],
+)
+def test_what_may_be_a_date_is_one_in_queries(text: str) -> None:
+    numbers = pl.LazyFrame({"k": ["a"], "n": [20240105], "s": ["2024-01-05"]})
+    moments = pl.LazyFrame({"k": ["a"], "n": [dt.datetime(2024, 1, 5, 3)]})
+    assert query(text, {"t": numbers, "u": moments}).collect()["d"].to_list() == [dt.date(2024, 1, 5)]

@@ -378,6 +378,9 @@ EVERY = f"{LENGTH}, or all for one window over all time"
         ({"every": "30001y"}, "window.every: 30001y is longer than 30,000 years; write a shorter one"),
         ({"every": "1d", "offset": "-11000000d"}, "window.offset: -11000000d is longer than 30,000 years; write a shorter one"),
         ({"every": ["1h", "1h"]}, "window.every[1]: 1h is listed twice in every; remove one of them"),
+        ({"every": ["1h", "1d", "60m"]}, "window.every[2]: windows of 60m are the same as those of 1h; remove one of them"),
+        ({"every": ["24h", "1d"]}, "window.every[1]: windows of 1d are the same as those of 24h; remove one of them"),
+        ({"every": ["1q", "3mo"]}, "window.every[1]: windows of 3mo are the same as those of 1q; remove one of them"),
         (
             {"every": ["1h", "1d"], "period": "2d"},
             "window.period: overlapping windows cannot have several lengths in one stage; give one every with a period, or several without",

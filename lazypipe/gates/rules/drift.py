@@ -155,8 +155,9 @@ def _distance(here: pl.LazyFrame, there: pl.LazyFrame, groups: Sequence[str], *,
     ]
     counts = pl.concat(sides).group_by(*groups, _ITEM).agg(pl.col(_HERE, _THERE).sum())
     now, before = pl.col(_HERE), pl.col(_THERE)
-    below = (n.sort_by(_ITEM).cum_sum() / n.sum() for n in (now, before))
-    distance = (next(below) - next(below)).abs().max()
+    # of whole numbers, so that a distance of 9/10 - 7/10 is not more than 0.2
+    ours, theirs = (n.sort_by(_ITEM).cum_sum().cast(pl.Float64) * m.sum() for n, m in ((now, before), (before, now)))
+    distance = (ours - theirs).abs().max() / (now.sum().cast(pl.Float64) * before.sum())
     found = counts.group_by(groups).agg(distance.alias(VALUE), now.sum(), before.sum())
     value = _probability(pl.col(VALUE), now, before) if probable else pl.col(VALUE)
     return found.with_columns(pl.when((now > 0) & (before > 0)).then(value).alias(VALUE))

@@ -8,4 +8,4 @@ __all__ = ["Meanwhile"]
 
 
 class Meanwhile(LazypipeError):
-    """Files have grown while they were read; with them cut, all is to be read once more."""
+    """Files have grown while they were read, and are to be read once more with that cut off; or those of the output were rewritten."""

@@ -23,6 +23,7 @@ from lazypipe.incremental.reach import EXTENTS, Reaching, Use
 from lazypipe.incremental.stamps import stays
 from lazypipe.run.segment.aside import Quarantine, forget
 from lazypipe.run.segment.audit import Audit
+from lazypipe.run.segment.meanwhile import Meanwhile
 from lazypipe.run.segment.part import Part
 from lazypipe.run.segment.query import Query
 from lazypipe.run.segment.target import Target
@@ -134,12 +135,18 @@ class Publication(Part):
         return commit
 
     def _committed(self, to: Dataset, files: tuple[DataFile, ...], schema: pl.Schema, **how: Any) -> Commit:
-        """Commit what goes on; where another run was faster, what it has put aside is in force again."""
+        """Commit what goes on; where another run was faster, what it has put aside is in force again.
+
+        Where files were only rewritten, such as by ``compact``, all is to be put together once more.
+        """
         try:
             return to.commit(files, schema, run=self.run.id, time=self.run.now, **how)
         except CommitConflict:
             for aside in self.asides:
                 aside.take_back()
+            latest = to.latest()
+            if latest is not None and how["expected"] and latest.stands(how["expected"]):
+                raise Meanwhile("files were only rewritten while rows were put together with theirs") from None
             raise
 
     def _export(self, sink: ExportSink, written: Written) -> None:

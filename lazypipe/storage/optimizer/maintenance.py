@@ -13,7 +13,7 @@ from typing import Any
 
 import polars as pl
 
-from lazypipe.errors import CommitConflict, StorageError
+from lazypipe.errors import CommitConflict, StorageError, counted
 from lazypipe.spec.model import NOTHING
 from lazypipe.storage import hive
 from lazypipe.storage import uri as uris
@@ -116,18 +116,18 @@ class Rewrite:
         return "\n".join(lines)
 
     def __str__(self) -> str:
-        old = sum(f.bytes for f in self.replaced)
+        old, files = sum(f.bytes for f in self.replaced), counted(len(self.replaced), "file")
         if not self.tasks:
             return f"{self.uri}: nothing to do"
         if self.version is None:
             if self.missed:
                 return f"{self.uri}: nothing was rewritten, because another run had replaced the files; run again"
-            return f"{self.uri}: would rewrite {len(self.replaced):,} files ({old:,} bytes, {self.dead:,} dead rows)"
+            return f"{self.uri}: would rewrite {files} ({old:,} bytes, {counted(self.dead, 'dead row')})"
         new = sum(f.bytes for f in self.written)
-        said = f"{len(self.replaced):,} files ({old:,} bytes) became {len(self.written):,} ({new:,} bytes)"
+        said = f"{files} ({old:,} bytes) became {len(self.written):,} ({new:,} bytes)"
         missed = f"; {self.missed} parts had changed in the meantime, run again" if self.missed else ""
         silent = f"; not in the ledger: {self.unrecorded}" if self.unrecorded else ""
-        return f"{self.uri}: version {self.version}: {said}, {self.dead:,} dead rows left out{missed}{silent}"
+        return f"{self.uri}: version {self.version}: {said}, {counted(self.dead, 'dead row')} left out{missed}{silent}"
 
 
 def _row(name: str, before: int | None, after: int | None) -> str:

@@ -222,6 +222,14 @@ def test_ks_of_every_type(kind: str) -> None:
     assert one([None], before, {"ks": {"column": "a", "max": 0}}, dtype) == (None, False)
 
 
+@pytest.mark.parametrize(("here", "there", "size"), [(9, 7, 10), (7, 9, 10), (3, 2, 5), (7, 6, 10), (91, 89, 100)])
+def test_a_distance_is_not_more_than_itself(here: int, there: int, size: int) -> None:
+    """9/10 - 7/10 is more than 0.2, in floats."""
+    now, before = ([0.0] * n + [1.0] * (size - n) for n in (here, there))
+    exact = abs(here - there) / size
+    assert one(now, before, {"ks": {"column": "a", "max": exact}}) == (exact, False)
+
+
 # what was before
 
 

@@ -248,7 +248,7 @@ def test_a_report_shows_columns_before_and_after_and_why(tmp_path: Path) -> None
     uri = str(tmp_path / "d")
     append(uri, rows(0, 2_000))
     plan = relayout(Dataset(uri), Layout(level=19), run=run(), time=NOW, dry_run=True)
-    assert plan.to_markdown().startswith(f"# Plan of {uri}\n\n{uri}: would rewrite 1 files")
+    assert plan.to_markdown().startswith(f"# Plan of {uri}\n\n{uri}: would rewrite 1 file (")
     assert f"| id | {plan.before['id']:,} |" in plan.to_markdown()
     made = relayout(Dataset(uri), Layout(level=19), run=run(), time=NOW, reasons=["it is cold"])
     text = made.to_markdown()
@@ -257,7 +257,7 @@ def test_a_report_shows_columns_before_and_after_and_why(tmp_path: Path) -> None
     assert "## Why this layout\n\n- it is cold\n" in text
     assert made.to_dict()["columns"]["id"] == [before, after]
     assert made.to_dict()["layout"] == {"level": 19}
-    assert str(made).startswith(f"{uri}: version 2: 1 files (")
+    assert str(made).startswith(f"{uri}: version 2: 1 file (")
     assert Rewrite(uri, None, ()).to_markdown() == f"# Rewrite of {uri}\n\n{uri}: nothing to do\n"
 
 
