@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-from lazypipe.compile.compiled import CompiledPipeline
+from lazypipe.compile.compiled import CompiledPipeline, Lacking
 from lazypipe.compile.graph import build
 from lazypipe.compile.late import LATE
 from lazypipe.compile.segments import Segment, made_of
@@ -111,7 +111,13 @@ class _Preview:
                     "why": f"its rows are needed as files by {', '.join(users)}",
                 }
                 found.append({**self.said(segment, work), **effect})
-        return found
+        return [*found, *(self.lacking(name, why) for name, why in self.plan.lacking.items())]
+
+    def lacking(self, name: str, why: Lacking) -> dict[str, Any]:
+        """Say that an output is left out, and why."""
+        how = "blocked" if why.blocked else "error"
+        writes = f"nothing: {why.uri} stays as it is"
+        return {"name": name, "reads": [], "from": [], "gates": {}, "how": how, "why": str(why.error), "writes": writes}
 
     def uses(self, segment: Segment, works: Mapping[str, Work]) -> bool:
         """Whether a segment would run."""
