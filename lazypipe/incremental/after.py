@@ -19,7 +19,8 @@ from lazypipe.incremental.columns import COLUMNS, columns_found
 from lazypipe.incremental.leaf import Leaf
 from lazypipe.incremental.parts import to_list
 from lazypipe.incremental.reach import EXTENTS, Moved, Use
-from lazypipe.incremental.state import State
+from lazypipe.incremental.renamed import forgotten
+from lazypipe.incremental.state import Consumed, State
 from lazypipe.plan.fingerprint import digest
 from lazypipe.spec.model import NOTHING
 from lazypipe.windows.reach import Extent
@@ -82,22 +83,25 @@ class After:
     ) -> dict[str, Any]:
         """Return what the commit says, as its ``info`` keeps it."""
         state = State({n.name: n.consumed if anew else n.consumed_and_held for n in (*fixed, *driving)})
+        others: dict[str, Consumed] = {}
+        if self.before is not None and self.strategy.adds and not anew:
+            others = forgotten(self.before, state.sources)
         arrivals = {n.name: of for n in (*fixed, *driving) if (of := self._arrivals(n, state, anew=anew)) is not None}
         known = {n.name: [(int(u), here) for u, here in units[n.name].items()] for n in driving if n.tagged}
-        others = {n: [[u, here] for u, here in of if u != here] for n, of in known.items()}
-        renamed = {n: of for n, of in others.items() if of}
+        apart = {n: [[u, here] for u, here in of if u != here] for n, of in known.items()}
+        renamed = {n: of for n, of in apart.items() if of}
         lists = {n: to_list(of) for n, of in units.items()}
         told = {n: columns_found(self.plan.nodes[n].source, of) for n, of in state.sources.items()}
         columns = {n: of for n, of in told.items() if of is not None}
         return {
-            **state.to_dict(),
+            **State({**state.sources, **others}).to_dict(),
             **({ARRIVALS: arrivals} if arrivals else {}),
             **({COLUMNS: columns} if columns else {}),
             **self._extents(fixed, state, anew=anew),
             "fingerprint": self.fingerprint.to_dict(),
             "layout": self.layout(),
             "generation": generation,
-            "units": lists,
+            "units": {**lists, **{n: self.before.units[n] for n in others if self.before is not None}},
             **({"renamed": renamed} if renamed else {}),
         }
 
