@@ -47,6 +47,13 @@ class After:
         timed = self.plan.by_the_time(self.segment.node)
         return "; ".join([f"the definition{' or the time of the run' if timed else ''} changed: {changes}", *timed])
 
+    def is_of_another(self) -> bool:
+        """Whether only other pipelines have written what is there, by a definition that makes other rows."""
+        before = self.before
+        if before is None or not before.pipelines or self.plan.pipeline.name in before.pipelines:
+            return False
+        return self.fingerprint.changes(before.fingerprint).data
+
     @cached_property
     def judged(self) -> tuple[str, ...]:
         """The nodes whose gates judge in a run for this output: also those of what is kept for that run only."""
@@ -100,10 +107,18 @@ class After:
             **self._extents(fixed, state, anew=anew),
             "fingerprint": self.fingerprint.to_dict(),
             "layout": self.layout(),
+            **self._pipelines(anew=anew),
             "generation": generation,
             "units": {**lists, **{n: self.before.units[n] for n in others if self.before is not None}},
             **({"renamed": renamed} if renamed else {}),
         }
+
+    def _pipelines(self, *, anew: bool) -> dict[str, Any]:
+        """Return which pipelines have written what is there; nothing as long as rows are there of which that was not noted."""
+        before, own = self.before, self.plan.pipeline.name
+        if before is None or anew or not self.strategy.adds:
+            return {"pipelines": [own]}
+        return {"pipelines": sorted({own, *before.pipelines})} if before.pipelines else {}
 
     def _extents(self, fixed: list[Leaf], state: State, *, anew: bool) -> dict[str, Any]:
         """Return what is known of where the files lie that reach rows of others; the rest is added once the run has read them."""

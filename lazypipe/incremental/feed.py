@@ -256,6 +256,8 @@ class _Feed(Decision):
         generation = before.generation if before is not None else self.run
         if self.strategy.kind != "units" or anew or before is None:
             return self._everything(fixed, driving, generation, anew=anew)
+        if self.after.is_of_another():
+            self._refuse_other(before, driving)
         if output.mode == "append":
             self._refuse_doubles(driving)
         reused = self.numbering.units(driving, keep=True, anew=False)
@@ -417,6 +419,18 @@ class _Feed(Decision):
         came = commit.units.difference(before.known(leaf.name)) if new is None else map(int, new)
         origins = Origins(lambda name: dataset_of(self.plan, name) or _source_table(self.plan, name))
         return Remade.of(before, leaf.name, self.read.tables[leaf.name], commit, came, origins)
+
+    def _refuse_other(self, before: Before, driving: list[Leaf]) -> None:
+        """Raise where another pipeline has added rows of the same files by another definition: by this one, they would never be added."""
+        for leaf in driving:
+            there = before.state.sources[leaf.name].files
+            held = {f.uri for f in (*leaf.held, *(() if leaf.changes is None else leaf.changes.removed))}
+            same = next((f.uri for f in there if f.uri not in held), None)
+            if same is not None:
+                own, by = self.plan.pipeline.name, ", ".join(map(repr, before.pipelines))
+                what = f"pipeline {by} has added rows of {same} to this dataset, and those that {own!r} makes of it would never be added"
+                fix = f"write to another place; or, if {own!r} is its new name, run it as it was under that name until it has added rows"
+                raise self._refused(what, fix)
 
     def _refuse_doubles(self, driving: list[Leaf]) -> None:
         """Raise where rows that were added before would come again, though nobody has changed them."""
