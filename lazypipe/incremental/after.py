@@ -21,7 +21,7 @@ from lazypipe.incremental.parts import to_list
 from lazypipe.incremental.reach import EXTENTS, Moved, Use
 from lazypipe.incremental.renamed import forgotten
 from lazypipe.incremental.state import Consumed, State
-from lazypipe.plan.fingerprint import digest
+from lazypipe.plan.fingerprint import Changes, digest
 from lazypipe.spec.model import NOTHING
 from lazypipe.windows.reach import Extent
 
@@ -45,7 +45,33 @@ class After:
         if changes.same:
             return ""
         timed = self.plan.by_the_time(self.segment.node)
+        if not timed and (types := self._retyped(changes)):
+            return f"columns of files changed: {types}"
         return "; ".join([f"the definition{' or the time of the run' if timed else ''} changed: {changes}", *timed])
+
+    def _retyped(self, changes: Changes) -> str:
+        """Say which files have other columns than before, if that changes all that has changed; nothing if it does not."""
+        assert self.before is not None
+        node, nodes = self.segment.node, self.plan.nodes
+        sources = [s for n in self.before.state.sources if n in nodes and (s := nodes[n].source) is not None]
+        found = [of for source in sources if (of := source.retyped()) is not None]
+        if not found or changes.gate:
+            return ""
+        lineage, other, new, gone, rows = self.plan.lineage(), set[str](), set[str](), set[str](), False
+        for source, name, was, now in ((of.source, n, *t) for of in found for n, t in of.types.items()):
+            if now is None:
+                gone.add(name)
+                continue
+            reach = lineage.downstream(f"{source}.{name}")
+            columns = {c.name for c in reach.columns if c.dataset == node} | ({name} if source == node else set())
+            other |= columns
+            new |= columns if was is None else set()
+            rows = rows or node in reach.rows
+        if not (new.issuperset(changes.added) and gone.issuperset(changes.removed)):
+            return ""
+        if not rows and (changes.rows or changes.order or not other.issuperset(changes.columns)):
+            return ""
+        return "; ".join(map(str, found))
 
     def is_of_another(self) -> bool:
         """Whether only other pipelines have written what is there, by a definition that makes other rows."""
