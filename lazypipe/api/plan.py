@@ -210,7 +210,8 @@ class Plan(CompiledPipeline):
 
         ``how`` is one of: ``none`` (nothing has changed), ``units`` (only new, changed and removed files), ``all``, ``wait`` (a delivery is
         incomplete), ``judge`` (rules that use the clock), ``state`` (event time has advanced, but no row changes), ``unknown`` (it depends on
-        an earlier part of the same run), or ``error`` or ``blocked`` (the output is in ``lacking``). Sizes are None if they are not known.
+        an earlier part of the same run), ``error`` (the output cannot be made; ``why`` is the error), or ``blocked`` (what it is made of cannot be).
+        Sizes are None if they are not known.
 
         Parameters
         ----------

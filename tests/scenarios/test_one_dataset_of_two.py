@@ -33,13 +33,10 @@ def plan(
 
 def ran(made: lp.Plan, **how: Any) -> str:
     """Run; return what became of it, which a plan told before."""
-    try:
-        said = [s["why"] for s in made.preview(**how)]
-    except lp.StorageError as error:
-        said = [str(error)]
+    (said,) = made.preview(**how)
     (segment,) = made.run(**how).segments
     if segment.error is not None:
-        assert said == [str(segment.error)]
+        assert (said["how"], said["why"]) == ("error", str(segment.error))
         return str(segment.error)
     return segment.status
 

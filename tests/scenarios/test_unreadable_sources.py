@@ -83,6 +83,46 @@ def test_a_plan_says_what_such_a_run_would_do(shop: Path, capsys: pytest.Capture
     assert capsys.readouterr().err == f"{why}\n"
 
 
+def test_a_plan_tells_of_one_output_that_is_refused_and_of_all_others(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a.csv").write_text("id,v\n1,1\n")
+    text = """
+    version: 1
+    name: p
+    sources: {t: {uri: a.csv}}
+    stages: {s: {from: t}, below: {from: s}, other: {from: t}, keys: {from: t, do: [select: [id]]}}
+    outputs: {s: {to: out/s, MODE}, below: {to: out/below}, other: {to: out/other}, gone: {from: keys, to: out/s, mode: delete, key: [id]}}
+    """
+    file = tmp_path / "p.yaml"
+    file.write_text(text.replace("MODE", "mode: upsert, key: [id]"))
+    assert main(["run", str(file)]) == 0
+    file.write_text(text.replace("MODE", "mode: append"))
+    (tmp_path / "a.csv").write_text("id,v\n1,1\n2,2\n")
+    capsys.readouterr()
+    assert main(["plan", str(file), "--json"]) == 3
+    steps = {s["name"]: s for s in json.loads(capsys.readouterr().out)}
+    assert main(["run", str(file), "--json"]) == 3
+    ran = {s["name"]: s for s in json.loads(capsys.readouterr().out)["segments"]}
+    assert {n: s["how"] for n, s in steps.items() if n != "t"} == {
+        "s": "error",
+        "below": "blocked",
+        "other": "units",
+        "gone": "blocked",
+    }
+    assert {n: s["status"] for n, s in ran.items() if n != "t"} == {
+        "s": "error",
+        "below": "blocked",
+        "other": "done",
+        "gone": "blocked",
+    }
+    what = "output 's' has mode: append, and the dataset was written with mode: upsert"
+    assert steps["s"]["why"] == ran["s"]["error"]
+    assert steps["s"]["why"].startswith(f"{tmp_path}/out/s: {what}; ")
+    assert steps["below"]["why"] == steps["gone"]["why"] == "depends on s, which cannot be made"
+    assert steps["below"]["writes"] == f"nothing: {tmp_path}/out/below stays as it is"
+
+
 MONTHS = """
 version: 1
 name: months
