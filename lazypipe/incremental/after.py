@@ -57,12 +57,15 @@ class After:
         found = [of for source in sources if (of := source.retyped()) is not None]
         if not found or changes.gate:
             return ""
-        lineage, other, new, gone, rows = self.plan.lineage(), set[str](), set[str](), set[str](), False
+        from lazypipe.plan.index import Index
+        from lazypipe.plan.lineage import Column
+
+        index, other, new, gone, rows = Index(self.plan.lineage().places), set[str](), set[str](), set[str](), False
         for source, name, was, now in ((of.source, n, *t) for of in found for n, t in of.types.items()):
             if now is None:
                 gone.add(name)
                 continue
-            reach = lineage.downstream(f"{source}.{name}")
+            reach = index.reach(name, [Column(source, name)], upward=False)
             columns = {c.name for c in reach.columns if c.dataset == node} | ({name} if source == node else set())
             other |= columns
             new |= columns if was is None else set()
