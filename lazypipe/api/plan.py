@@ -221,8 +221,9 @@ class Plan(CompiledPipeline):
         """Return what a run would do, segment by segment: what it reads (files, bytes, rows), checks and writes, how, and why.
 
         ``how`` is one of: ``none`` (nothing has changed), ``units`` (only new, changed and removed files), ``all``, ``wait`` (a delivery is
-        incomplete), ``judge`` (rules that use the clock), ``state`` (event time has advanced, but no row changes), or ``unknown`` (it depends on
-        an earlier part of the same run). Sizes are None if they are not known.
+        incomplete), ``judge`` (rules that use the clock), ``state`` (event time has advanced, but no row changes), ``unknown`` (it depends on
+        an earlier part of the same run), ``error`` (the output cannot be made; ``why`` is the error), or ``blocked`` (what it is made of cannot be).
+        Sizes are None if they are not known.
 
         Parameters
         ----------
@@ -268,7 +269,12 @@ class Plan(CompiledPipeline):
         segments = {s.name: s for s in self.segments}
         if wanted is None:
             return steps
-        return [{**step, "windows": touched(self, segments[step["name"]], found, moment)} for step in steps]
+        return [
+            {**step, "windows": touched(self, segments[step["name"]], found, moment)}
+            if step["name"] in segments
+            else step
+            for step in steps
+        ]
 
     def status(self) -> list[dict[str, Any]]:
         """Return the state of each output: its version and time, what it was made from (files per source, or versions), its quarantine, and its ``layout``.

@@ -39,7 +39,7 @@ __all__ = [
     "Unread",
     "compile_together",
     "definitions",
-    "held_up",
+    "held_up_in",
     "not_begun",
     "order_of",
     "run_all",
@@ -96,12 +96,15 @@ def order_of(given: Sequence[Pipeline | Plan | Unread], outputs: Sequence[str]) 
 
 
 def compile_together(
-    pipelines: Sequence[Pipeline | Plan | Unread], compile_one: Callable[[Pipeline], Plan]
+    pipelines: Sequence[Pipeline | Plan | Unread],
+    compile_one: Callable[[Pipeline], Plan],
+    compile_rest: Callable[[Pipeline], Plan] | None = None,
 ) -> list[Plan | LazypipeError]:
     """Return the plan of each definition, or why there is none.
 
     A source without data has the columns of the output that another definition writes there, dataset or file, and those that its contract
-    declares, as it declares them: so definitions can be checked, and their lineage shown, before any of them has run.
+    declares, as it declares them: so definitions can be checked, and their lineage shown, before any of them has run. Where that leaves a source
+    that cannot be read, ``compile_rest`` makes a plan without the outputs that need it, if it is given.
 
     Examples
     --------
@@ -127,9 +130,31 @@ def compile_together(
                 written += _written(plan)
         # what came to be known may be what others wait for
         waiting = [i for i in waiting if isinstance(found[i], SourceError)] if len(written) > known else []
+    if compile_rest is not None:
+        _compile_rest(pipelines, found, compile_rest, written)
     if any(isinstance(one, SourceError) for one in found):
         found = _held_up(definitions(pipelines), found)
     return [_named(given, one) for given, one in zip(pipelines, found, strict=True)]
+
+
+def _compile_rest(
+    pipelines: Sequence[Pipeline | Plan | Unread],
+    found: list[Plan | LazypipeError],
+    compile_rest: Callable[[Pipeline], Plan],
+    written: list[_Written],
+) -> None:
+    """Put plans without some outputs where sources cannot be read; again, as long as these write what others read."""
+    partly = [(i, p) for i, p in enumerate(pipelines) if isinstance(found[i], SourceError) and isinstance(p, Pipeline)]
+    known = -1
+    while known < len(written):
+        known = len(written)
+        for index, given in partly:
+            try:
+                plan = found[index] = compile_rest(_with(given, written))
+            except LazypipeError as error:
+                found[index] = error
+            else:
+                written += [of for of in _written(plan) if of not in written]
 
 
 def _held_up(pipelines: Sequence[model.Pipeline], found: Sequence[Plan | LazypipeError]) -> list[Plan | LazypipeError]:
@@ -257,8 +282,8 @@ def run_each(
         wanted = asked or frozenset(pipelines[number].outputs)
         held_up = {
             name: f"source {f.source!r} reads output {f.output!r} of {pipelines[f.by].name!r}, which was not made"
-            for f in reversed(order.of_outputs(number, lacking))
-            for name in _made_with(pipelines[number], f.source) & wanted
+            for name, f in _held_up_by(pipelines[number], order.of_outputs(number, lacking)).items()
+            if name in wanted
         }
         if stopped or (held_up and held_up.keys() == wanted):
             why = "the run was stopped" if stopped else next(iter(held_up.values()))
@@ -268,7 +293,7 @@ def run_each(
             some = with_those_that_it_has(params, pipelines[number])
             compiled = partial(_compiled, one, now=now, allow=allow, outputs=rest, params=some, skip_unreadable=True)
             if held_up:
-                compiled = partial(_without, compiled, pipelines[number], held_up)
+                compiled = partial(_compiled_without, compiled, pipelines[number], held_up)
             result = _run(pipelines[number], compiled, is_fed=order.is_fed(number), outputs=asked, now=now, **how)
         stopped = stopped or result.status == "interrupted"
         made = {s.output for s in result.segments if s.status in ("done", "unchanged", "waiting")}
@@ -280,17 +305,49 @@ def _compiled(given: Pipeline | Plan | Unread, **how: Any) -> Plan:
     return given if isinstance(given, Plan) else given.compile(**how)
 
 
-def _made_with(pipeline: model.Pipeline, source: str) -> frozenset[str]:
-    return made_with(pipeline, build(pipeline, []), {source})
+def _held_up_by(pipeline: model.Pipeline, fed: Sequence[Feed]) -> dict[str, Feed]:
+    """Return the outputs that are made of sources which others write, with the first of these."""
+    graph = build(pipeline, [])
+    return {name: f for f in reversed(fed) for name in made_with(pipeline, graph, {f.source})}
 
 
-def _without(compiled: Callable[[], Plan], pipeline: model.Pipeline, held_up: Mapping[str, str]) -> Plan:
+def _compiled_without(compiled: Callable[[], Plan], pipeline: model.Pipeline, held_up: Mapping[str, str]) -> Plan:
+    return _without(compiled(), pipeline, held_up)
+
+
+def _without(plan: Plan, pipeline: model.Pipeline, held_up: Mapping[str, str]) -> Plan:
     """Return a plan in which outputs are blocked, with the reason of each."""
-    plan = compiled()
     outputs, secrets = bind_outputs(pipeline, os.environ, [])
     redact = Redactor(tuple(secrets))
     lacking = {n: Lacking(redact(outputs[n].to), SourceError(why), blocked=True) for n, why in held_up.items()}
     return replace(plan, lacking={**plan.lacking, **lacking})
+
+
+def held_up_in(
+    plan: Plan | LazypipeError,
+    fed: Sequence[Feed],
+    pipelines: Sequence[model.Pipeline],
+    why: Mapping[tuple[int, str], LazypipeError],
+) -> Plan | LazypipeError:
+    """Return a plan in which the outputs are blocked that are made of what others cannot make, for the reasons ``why``; an error if these are all.
+
+    Parameters
+    ----------
+    fed
+        The sources of it that others cannot write.
+    """
+    if isinstance(plan, LazypipeError) or not fed:
+        return plan
+    wanted = frozenset(plan.asked or plan.outputs)
+    blocked = {n: f for n, f in _held_up_by(pipelines[fed[0].to], fed).items() if n in wanted or n in plan.lacking}
+    if not blocked:
+        return plan
+    rest = wanted.difference(blocked, plan.lacking)
+    if not rest:
+        feed = next(iter(blocked.values()))
+        return held_up(feed, pipelines, why[feed.by, feed.output])
+    reasons = {n: str(held_up(f, pipelines, why[f.by, f.output])) for n, f in blocked.items()}
+    return replace(_without(plan, pipelines[fed[0].to], reasons), asked=rest)
 
 
 def with_those_that_it_has(params: Mapping[str, Any], *pipelines: model.Pipeline) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
+from functools import partial
 from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
@@ -197,7 +198,11 @@ def and_others(given: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def plans(
-    files: Sequence[str], options: argparse.Namespace, asked: Mapping[str, Iterable[str]] | None = None
+    files: Sequence[str],
+    options: argparse.Namespace,
+    asked: Mapping[str, Iterable[str]] | None = None,
+    *,
+    skip_unreadable: bool = False,
 ) -> list[lp.Plan | LazypipeError]:
     """Compile definitions, each with those of the given parameters that it declares; return the plans, or what is wrong with them.
 
@@ -211,12 +216,12 @@ def plans(
     if len(pipes) == len(read):  # else one that cannot be read may have it
         with_those_that_it_has(given, *pipes)
 
-    def compile_one(pipe: lp.Pipeline) -> lp.Plan:
+    def compile_one(pipe: lp.Pipeline, *, skip_unreadable: bool = False) -> lp.Plan:
         some = given if len(read) == 1 else with_those_that_it_has(given, pipe)
         outputs = () if asked is None else asked[pipe.name]
-        return pipe.compile(allow=options.allow, outputs=outputs, params=some)
+        return pipe.compile(allow=options.allow, outputs=outputs, params=some, skip_unreadable=skip_unreadable)
 
-    return compile_together(read, compile_one)
+    return compile_together(read, compile_one, partial(compile_one, skip_unreadable=True) if skip_unreadable else None)
 
 
 def read_each(files: Sequence[str]) -> list[lp.Pipeline | LazypipeError]:
@@ -258,8 +263,12 @@ def tell_each(
     found: Sequence[_Told | LazypipeError],
     tell: Callable[[int, _Told], Any],
     show: Callable[[Any], None] | None = None,
+    code_of: Callable[[Any], int] | None = None,
 ) -> int:
-    """Tell something of each of several definitions, or what is wrong with it; return the exit code."""
+    """Tell something of each of several definitions, or what is wrong with it; return the exit code.
+
+    ``code_of`` gives that of what was told.
+    """
     told: dict[str, Any] = {}
     code = 0
     for number, (file, plan) in enumerate(zip(files, found, strict=True)):
@@ -272,6 +281,8 @@ def tell_each(
             code = max(code, error.exit_code)
             say(str(error))
             continue
+        if code_of is not None:
+            code = max(code, code_of(told[file]))
         if show is not None and not options.json:
             print(f"{file}:")
             show(told[file])

@@ -331,40 +331,47 @@ def _plan(options: argparse.Namespace) -> int:
     if len(files) > 1:
         return _plan_all(options, files)
     options.file = files[0]
-    steps = _preview(options, compiled(options, outputs=options.output))
+    steps = _preview(options, compiled(options, outputs=options.output, skip_unreadable=True))
     write_json(steps) if options.json else _print_steps(steps)
-    return 0
+    return _code_of(steps)
+
+
+def _code_of(steps: Sequence[Mapping[str, Any]]) -> int:
+    """Return the exit code of a run that would take these steps: 3 if a source cannot be read."""
+    return lp.SourceError.exit_code if any(s["how"] == "error" for s in steps) else 0
 
 
 def _plan_all(options: argparse.Namespace, files: Sequence[str]) -> int:
     """Print what runs of several definitions would do, given what is there now: what an earlier one would write is not known to later ones."""
     read = as_far_as_read(files)
-    from lazypipe.api.together import definitions, held_up, order_of
+    from lazypipe.api.together import definitions, held_up_in, order_of
 
     pipes = definitions(read)
     order = order_of(read, options.output)
     some = [files[n] for n in order.numbers]
     asked = {pipes[n].name: names for n, names in order.asked.items()}
-    found = plans(some, options, asked)
+    found = plans(some, options, asked, skip_unreadable=True)
     written: set[tuple[int, str]] = set()
     lacking: dict[tuple[int, str], lp.LazypipeError] = {}
     for place, number in enumerate(order.numbers):
-        one = found[place]
-        if not isinstance(one, lp.LazypipeError) and (feeds := order.of_outputs(number, lacking)):
-            one = found[place] = held_up(feeds[0], pipes, lacking[feeds[0].by, feeds[0].output])
+        one = found[place] = held_up_in(found[place], order.of_outputs(number, lacking), pipes, lacking)
         if isinstance(one, lp.LazypipeError):
             lacking |= {(number, name): one for name in pipes[number].outputs}
+        else:
+            lacking |= {(number, name): why.error for name, why in one.lacking.items()}
 
     def tell(number: int, plan: lp.Plan) -> list[dict[str, Any]]:
         fed = order.of_outputs(order.numbers[number], written)
         ahead = {f.source: f"{pipes[f.by].name}/{f.output}" for f in fed}
         steps = _preview(options, plan, ahead, is_fed=order.is_fed(order.numbers[number]))
         written.update(
-            (order.numbers[number], s["name"]) for s in steps if s["how"] not in ("none", "wait", "judge", "state")
+            (order.numbers[number], s["name"])
+            for s in steps
+            if s["how"] not in ("none", "wait", "judge", "state", "error", "blocked")
         )
         return steps
 
-    return tell_each(options, some, found, tell, _print_steps)
+    return tell_each(options, some, found, tell, _print_steps, _code_of)
 
 
 def _preview(

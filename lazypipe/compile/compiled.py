@@ -17,7 +17,7 @@ from lazypipe.compile.node import Node, ancestors, compile_checks
 from lazypipe.compile.outputs.modes import VALID_FROM, VALID_TO
 from lazypipe.compile.segments import Segment
 from lazypipe.compile.state import StateFolder
-from lazypipe.errors import LazypipeError, RunError, SourceError, nearest
+from lazypipe.errors import LazypipeError, RunError, nearest
 from lazypipe.gates import Check
 from lazypipe.plan.explain import Kind, explain
 from lazypipe.plan.fingerprint import Fingerprint
@@ -52,7 +52,7 @@ class Lacking(NamedTuple):
     """
 
     uri: str
-    error: SourceError
+    error: RunError
     blocked: bool = False
 
 

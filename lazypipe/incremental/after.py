@@ -19,8 +19,9 @@ from lazypipe.incremental.columns import COLUMNS, columns_found
 from lazypipe.incremental.leaf import Leaf
 from lazypipe.incremental.parts import to_list
 from lazypipe.incremental.reach import EXTENTS, Moved, Use
-from lazypipe.incremental.state import State
-from lazypipe.plan.fingerprint import digest
+from lazypipe.incremental.renamed import forgotten
+from lazypipe.incremental.state import Consumed, State
+from lazypipe.plan.fingerprint import Changes, digest
 from lazypipe.spec.model import NOTHING
 from lazypipe.windows.reach import Extent
 
@@ -44,7 +45,43 @@ class After:
         if changes.same:
             return ""
         timed = self.plan.by_the_time(self.segment.node)
+        if not timed and (types := self._retyped(changes)):
+            return f"columns of files changed: {types}"
         return "; ".join([f"the definition{' or the time of the run' if timed else ''} changed: {changes}", *timed])
+
+    def _retyped(self, changes: Changes) -> str:
+        """Say which files have other columns than before, if that changes all that has changed; nothing if it does not."""
+        assert self.before is not None
+        node, nodes = self.segment.node, self.plan.nodes
+        sources = [s for n in self.before.state.sources if n in nodes and (s := nodes[n].source) is not None]
+        found = [of for source in sources if (of := source.retyped()) is not None]
+        if not found or changes.gate:
+            return ""
+        from lazypipe.plan.index import Index
+        from lazypipe.plan.lineage import Column
+
+        index, other, new, gone, rows = Index(self.plan.lineage().places), set[str](), set[str](), set[str](), False
+        for source, name, was, now in ((of.source, n, *t) for of in found for n, t in of.types.items()):
+            if now is None:
+                gone.add(name)
+                continue
+            reach = index.reach(name, [Column(source, name)], upward=False)
+            columns = {c.name for c in reach.columns if c.dataset == node} | ({name} if source == node else set())
+            other |= columns
+            new |= columns if was is None else set()
+            rows = rows or node in reach.rows
+        if not (new.issuperset(changes.added) and gone.issuperset(changes.removed)):
+            return ""
+        if not rows and (changes.rows or changes.order or not other.issuperset(changes.columns)):
+            return ""
+        return "; ".join(map(str, found))
+
+    def is_of_another(self) -> bool:
+        """Whether only other pipelines have written what is there, by a definition that makes other rows."""
+        before = self.before
+        if before is None or not before.pipelines or self.plan.pipeline.name in before.pipelines:
+            return False
+        return self.fingerprint.changes(before.fingerprint).data
 
     @cached_property
     def judged(self) -> tuple[str, ...]:
@@ -82,24 +119,35 @@ class After:
     ) -> dict[str, Any]:
         """Return what the commit says, as its ``info`` keeps it."""
         state = State({n.name: n.consumed if anew else n.consumed_and_held for n in (*fixed, *driving)})
+        others: dict[str, Consumed] = {}
+        if self.before is not None and self.strategy.adds and not anew:
+            others = forgotten(self.before, state.sources)
         arrivals = {n.name: of for n in (*fixed, *driving) if (of := self._arrivals(n, state, anew=anew)) is not None}
         known = {n.name: [(int(u), here) for u, here in units[n.name].items()] for n in driving if n.tagged}
-        others = {n: [[u, here] for u, here in of if u != here] for n, of in known.items()}
-        renamed = {n: of for n, of in others.items() if of}
+        apart = {n: [[u, here] for u, here in of if u != here] for n, of in known.items()}
+        renamed = {n: of for n, of in apart.items() if of}
         lists = {n: to_list(of) for n, of in units.items()}
         told = {n: columns_found(self.plan.nodes[n].source, of) for n, of in state.sources.items()}
         columns = {n: of for n, of in told.items() if of is not None}
         return {
-            **state.to_dict(),
+            **State({**state.sources, **others}).to_dict(),
             **({ARRIVALS: arrivals} if arrivals else {}),
             **({COLUMNS: columns} if columns else {}),
             **self._extents(fixed, state, anew=anew),
             "fingerprint": self.fingerprint.to_dict(),
             "layout": self.layout(),
+            **self._pipelines(anew=anew),
             "generation": generation,
-            "units": lists,
+            "units": {**lists, **{n: self.before.units[n] for n in others if self.before is not None}},
             **({"renamed": renamed} if renamed else {}),
         }
+
+    def _pipelines(self, *, anew: bool) -> dict[str, Any]:
+        """Return which pipelines have written what is there; nothing as long as rows are there of which that was not noted."""
+        before, own = self.before, self.plan.pipeline.name
+        if before is None or anew or not self.strategy.adds:
+            return {"pipelines": [own]}
+        return {"pipelines": sorted({own, *before.pipelines})} if before.pipelines else {}
 
     def _extents(self, fixed: list[Leaf], state: State, *, anew: bool) -> dict[str, Any]:
         """Return what is known of where the files lie that reach rows of others; the rest is added once the run has read them."""

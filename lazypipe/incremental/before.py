@@ -54,7 +54,8 @@ GONE = "gone"
 class Before:
     """What the last commit says: the plan, what was consumed, the unit of each file, and since when rows are what they are.
 
-    ``gone`` are units whose rows were added and that are not in their table any more, with the file of each.
+    ``gone`` are units whose rows were added and that are not in their table any more, with the file of each. ``pipelines`` are
+    those that have written what is there, by their names; empty if that was not noted yet.
     """
 
     fingerprint: Fingerprint
@@ -70,6 +71,7 @@ class Before:
     arrivals: Mapping[str, Any] = NOTHING
     extents: Mapping[str, Mapping[str, Extent]] = NOTHING
     gone: Mapping[str, Mapping[int, str]] = NOTHING
+    pipelines: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, commit: Commit | None, uri: str) -> Before | None:
@@ -101,6 +103,7 @@ class Before:
                 arrivals,
                 read_extents(said.get(EXTENTS, {})),
                 {n: dict(of) for n, of in said.get(GONE, {}).items()},
+                tuple(said.get("pipelines", ())),
             )
         except (LazypipeError, KeyError, TypeError, ValueError) as error:
             fix = "run once in full, which rewrites it"

@@ -6,9 +6,10 @@ files that went are no change, and a changed definition holds for what comes fro
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from lazypipe.compile.compiled import CompiledPipeline
@@ -20,6 +21,7 @@ from lazypipe.incremental.before import DELETES, GONE, Before, own_commit
 from lazypipe.incremental.follow import CLOCK, Decision, decide_followed
 from lazypipe.incremental.leaf import Leaf
 from lazypipe.incremental.leaves import Leaves
+from lazypipe.incremental.renamed import as_named, forgotten
 from lazypipe.incremental.terms import Terms, dataset_of, table_of
 from lazypipe.incremental.unreadable import read_by_row
 from lazypipe.incremental.work import Work
@@ -101,8 +103,12 @@ def _decided(plan: CompiledPipeline, segment: Segment, terms: Terms) -> Work:
     with suppress(*([StorageError] if full else [])):  # what is damaged is not needed then
         before = Before.of(own_commit(commit, segment.output, output), uri)
     strategy, added = plan.strategies[segment.output], adds_to(output)
+    names = {*strategy.fixed, *strategy.driving}
+    # other names, or other files under the same ones
+    if before is not None and strategy.kind == "units" and _reads_otherwise(plan, segment, before, names):
+        before = as_named(before, strategy.driving, names, partial(_there, plan, segment, terms))
     read = _Read(before)
-    if before is not None and added and strategy.kind == "units":
+    if before is not None and strategy.kind == "units":
         read = _read(plan, segment, terms, before, [n for n in strategy.driving if n in before.state.sources])
     decision = _Feed(Leaves(plan, segment, read.before, terms, added=added, older=read.older), strategy, commit)
     decision.read = read
@@ -112,6 +118,26 @@ def _decided(plan: CompiledPipeline, segment: Segment, terms: Terms) -> Work:
     version = 0 if commit is None else commit.version
     older = {name: of.then for name, of in read.older.items()}
     return replace(decision.work(), commit=commit, version=version, adds=True, older=older)
+
+
+def _reads_otherwise(plan: CompiledPipeline, segment: Segment, before: Before, names: Collection[str]) -> bool:
+    """Whether an output may read sources by other names than it did, or other files by the same names."""
+    changes = plan.fingerprints()[segment.node].changes(before.fingerprint)
+    return changes.data or before.state.sources.keys() != names
+
+
+def _there(plan: CompiledPipeline, segment: Segment, terms: Terms, name: str) -> Collection[str] | str:
+    """Return the files of a source as they are consumed; of a dataset, its URI."""
+    published = None if name in segment.nodes else table_of(plan, name, terms.tables)
+    if published is not None:
+        return plan.redact(published[0].uri)
+    source, snapshot = plan.nodes[name].source, terms.look(name)
+    assert source is not None
+    return (
+        source.redact(source.patterns[0])
+        if snapshot.commit is not None
+        else {source.redact(f.uri) for f in snapshot.files}
+    )
 
 
 def older_of(plan: CompiledPipeline, segment: Segment, terms: Terms, name: str) -> Snapshot | None:
@@ -230,6 +256,8 @@ class _Feed(Decision):
         generation = before.generation if before is not None else self.run
         if self.strategy.kind != "units" or anew or before is None:
             return self._everything(fixed, driving, generation, anew=anew)
+        if self.after.is_of_another():
+            self._refuse_other(before, driving)
         if output.mode == "append":
             self._refuse_doubles(driving)
         reused = self.numbering.units(driving, keep=True, anew=False)
@@ -344,6 +372,10 @@ class _Feed(Decision):
         if self.before is None or was == "replace":
             return
         leaves = [self.leaves.leaf(n) for n in (*self.strategy.fixed, *self.strategy.driving)]
+        if others := forgotten(self.before, {leaf.name for leaf in leaves}):
+            name, files = next((n, c.files) for n, c in others.items())
+            what = f"rebuilding it would lose rows: source {name!r} is not read any more, and rows were made of it, such as those of {files[0].uri}"
+            raise self._refused(what, f"read it again, {instead}")
         gone = [uri for leaf in leaves for uri in self._lost(leaf)]
         if gone:
             are = "a file that it was made of is" if len(gone) == 1 else f"{len(gone):,} files that it was made of are"
@@ -387,6 +419,18 @@ class _Feed(Decision):
         came = commit.units.difference(before.known(leaf.name)) if new is None else map(int, new)
         origins = Origins(lambda name: dataset_of(self.plan, name) or _source_table(self.plan, name))
         return Remade.of(before, leaf.name, self.read.tables[leaf.name], commit, came, origins)
+
+    def _refuse_other(self, before: Before, driving: list[Leaf]) -> None:
+        """Raise where another pipeline has added rows of the same files by another definition: by this one, they would never be added."""
+        for leaf in driving:
+            there = before.state.sources[leaf.name].files
+            held = {f.uri for f in (*leaf.held, *(() if leaf.changes is None else leaf.changes.removed))}
+            same = next((f.uri for f in there if f.uri not in held), None)
+            if same is not None:
+                own, by = self.plan.pipeline.name, ", ".join(map(repr, before.pipelines))
+                what = f"pipeline {by} has added rows of {same} to this dataset, and those that {own!r} makes of it would never be added"
+                fix = f"write to another place; or, if {own!r} is its new name, run it as it was under that name until it has added rows"
+                raise self._refused(what, fix)
 
     def _refuse_doubles(self, driving: list[Leaf]) -> None:
         """Raise where rows that were added before would come again, though nobody has changed them."""

@@ -69,6 +69,12 @@ def decide_followed(plan: CompiledPipeline, segment: Segment, terms: Terms, comm
     before = None if terms.full else Before.of(commit, plan.redact(output.to))
     decision = Decision(Leaves(plan, segment, before, terms), strategy, commit)
     decision.beside = Dataset(output.to, output.storage_options)
+    if decision.after.is_of_another():
+        assert before is not None
+        by, own = ", ".join(map(repr, before.pipelines)), plan.pipeline.name
+        what = f"output {segment.output!r}: the dataset holds what pipeline {by} made, and {own!r} would put other rows in its place"
+        fix = "write to another place, or run once in full (--full) if the pipeline was renamed"
+        raise StorageError(what, uri=plan.redact(output.to), fix=fix)
     work = decision.work()
     return replace(work, commit=commit, version=0 if commit is None else commit.version)
 

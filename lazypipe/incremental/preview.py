@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-from lazypipe.compile.compiled import CompiledPipeline
+from lazypipe.compile.compiled import CompiledPipeline, Lacking
 from lazypipe.compile.graph import build
 from lazypipe.compile.late import LATE
 from lazypipe.compile.segments import Segment, made_of
 from lazypipe.compile.sources.source import BoundSource, Snapshot
-from lazypipe.errors import LazypipeError, counted
+from lazypipe.errors import LazypipeError, RunError, SourceError, counted
 from lazypipe.incremental.agreeing import Agreeing
 from lazypipe.incremental.before import CONSUMED, own_commit
 from lazypipe.incremental.bound import UNBOUND, Bound
@@ -89,6 +89,7 @@ class _Preview:
         self.waiting: dict[str, str] = {}
         self.ahead = ahead
         self.needed: set[str] = set()
+        self.failed: dict[str, Lacking] = {}
         self.agreeing = Agreeing(plan, self.look, self.older)
 
     def steps(self) -> list[dict[str, Any]]:
@@ -96,9 +97,12 @@ class _Preview:
         asked = (o.stage for n, o in outputs.items() if n in (self.plan.asked or outputs))
         self.needed = made_of(self.plan.segments, asked)
         segments = [s for s in self.plan.segments if s.node in self.needed]
-        works = {s.name: self.work(s) for s in segments if s.output is not None}
+        works = {s.name: self.work_of(s) for s in segments if s.output is not None}
         found = []
         for segment in segments:
+            if segment.node in self.failed:
+                found.append({**self.lacking(segment.name, self.failed[segment.node]), "from": segment.reads})
+                continue
             if segment.output is not None:
                 found.append(self.output(segment, works[segment.name]))
                 continue
@@ -111,7 +115,28 @@ class _Preview:
                     "why": f"its rows are needed as files by {', '.join(users)}",
                 }
                 found.append({**self.said(segment, work), **effect})
-        return found
+        return [*found, *(self.lacking(name, why) for name, why in self.plan.lacking.items())]
+
+    def lacking(self, name: str, why: Lacking) -> dict[str, Any]:
+        """Say that an output is left out, and why."""
+        how = "blocked" if why.blocked else "error"
+        writes = f"nothing: {why.uri} stays as it is"
+        return {"name": name, "reads": [], "from": [], "gates": {}, "how": how, "why": str(why.error), "writes": writes}
+
+    def work_of(self, segment: Segment) -> Work:
+        """Say what is to be done for an output; nothing where that cannot be said, or what it is made of cannot be made."""
+        assert segment.output is not None
+        uri = self.plan.redact(self.plan.outputs[segment.output].to)
+        above = made_of(self.plan.segments, [segment.node]) | {*self._removed_from(segment)}
+        if by := [s.name for s in self.plan.segments if s.node in above and s.node in self.failed]:
+            why = SourceError(f"depends on {', '.join(by)}, which cannot be made")
+            self.failed[segment.node] = Lacking(uri, why, blocked=True)
+            return Work("none", "")
+        try:
+            return self.work(segment)
+        except RunError as error:
+            self.failed[segment.node] = Lacking(uri, error)
+            return Work("none", "")
 
     def uses(self, segment: Segment, works: Mapping[str, Work]) -> bool:
         """Whether a segment would run."""

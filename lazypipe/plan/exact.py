@@ -21,7 +21,7 @@ from blake3 import blake3
 
 from lazypipe.spec.types import dtype_name, instance_of, parts
 
-__all__ = ["Unknown", "exact_expr", "exact_node", "text"]
+__all__ = ["Unknown", "each_value", "exact_expr", "exact_node", "text"]
 
 _PARTS = frozenset(
     {"by", "by_column", "condition", "expr", "exprs", "falsy", "function", "idx", "index_column", "input", "input_left", "input_right",
@@ -63,6 +63,24 @@ def exact_expr(view: Any, dtype: Any) -> str | None:
                 return f"{given}{kind}{_shown(view, kind)}"
     except Unknown:
         return None
+
+
+def each_value(view: Any) -> tuple[tuple[Any, str], ...]:
+    """Return the values of a literal that is one list, each with what tells it from others as a literal of its own.
+
+    None of a list that holds null, or values of which the plan does not show whether they are equal.
+    """
+    dtype = None if view.dtype is None else instance_of(view.dtype)
+    if not isinstance(dtype, pl.List):
+        return ()
+    values = view.value
+    if type(values).__name__ == "PySeries":
+        lists = pl.Series._from_pyseries(values).to_list()  # noqa: SLF001  # as Polars shows it
+        values = lists[0] if len(lists) == 1 else None
+    try:
+        return () if values is None or None in values else tuple((v, _literal(v, dtype.inner)) for v in values)
+    except Unknown:
+        return ()
 
 
 def exact_node(view: Any) -> str | None:

@@ -14,6 +14,16 @@ from typing import Any
 from lazypipe.plan.fingerprint import digest
 from lazypipe.plan.nodes import Named, PlanExpr, PlanNode, postorder
 from lazypipe.plan.rowwise import is_rowwise, is_series, keeps_length, needs_no_order
+from lazypipe.plan.spelling import (
+    by_null,
+    chain,
+    is_whole_sum,
+    links,
+    mirrored,
+    opposite,
+    stripped,
+    truth,
+)
 
 __all__ = ["State", "follow"]
 
@@ -100,14 +110,12 @@ class _Values:
     seeing: _Seeing
     side: str = ""
     known: dict[int, str] = field(default_factory=dict)
+    denied: dict[int, str] = field(default_factory=dict)
+    links: dict[tuple[int, bool], frozenset[str]] = field(default_factory=dict)
 
     def of(self, expr: PlanExpr, place: Any) -> str:
         """Return the hash of an expression; ``place`` is where it stands in its node."""
-        if expr.kind == "column" and expr.name in self.state.columns:
-            return self.state.columns[expr.name]
-        for number, part in enumerate(postorder(expr, PlanExpr.parts)):
-            if id(part) not in self.known:
-                self.known[id(part)] = self._one(part, [self.side, place, number])
+        self._know(expr, place)
         found = self.known[id(expr)]
         # values side by side with the rows are matched by their order
         return digest("aligned", found, self.state.rows, self.state.sequence) if is_series(expr) else found
@@ -115,19 +123,85 @@ class _Values:
     def all(self, exprs: Sequence[PlanExpr]) -> list[str]:
         return [self.of(e, i) for i, e in enumerate(exprs)]
 
+    def conditions(self, expr: PlanExpr, place: Any) -> frozenset[str]:
+        """Return the hashes of conditions all of which must hold for ``expr`` to hold."""
+        whole = self.of(expr, place)
+        return frozenset([whole]) if is_series(expr) else self._joined("And", [expr], holds=True)
+
+    def _know(self, expr: PlanExpr, place: Any) -> None:
+        parts = [*postorder(expr, PlanExpr.parts)]
+        denies = any(not stripped(p)[1] for p in parts)
+        for number, part in enumerate(parts):
+            if id(part) not in self.known:
+                self.known[id(part)] = self._one(part, [self.side, place, number])
+            # parts come ahead of what denies them, so that no question is as deep as the brackets are
+            if denies and id(part) not in self.denied and chain(part, holds=False) is not None:
+                self.denied[id(part)] = self._chained(part, holds=False)
+
     def _one(self, expr: PlanExpr, where: list[Any]) -> str:
         if expr.kind == "column" and expr.name in self.state.columns:
             return self.state.columns[expr.name]
         if expr.kind in ("column", "opaque") or expr.exact is None:
             return self.seeing.opaque(where, self.state.everything)
-        args, by = [self.known[id(a)] for a in expr.args], [self.known[id(b)] for b in expr.by]
+        part, holds = stripped(expr)
+        if part is not expr:
+            return self._condition(part, holds=holds)
+        return self._plain(mirrored(expr)) if chain(expr, holds=True) is None else self._chained(expr, holds=True)
+
+    def _condition(self, expr: PlanExpr, *, holds: bool) -> str:
+        """Return the hash of a condition that NOT is taken off, or of its opposite."""
+        if holds:
+            return self._of_part(expr)
+        if id(expr) in self.denied:
+            return self.denied[id(expr)]
+        other = opposite(expr)
+        found = digest(_NOT, [self._of_part(expr)], []) if other is None else self._plain(mirrored(other))
+        if id(expr) in self.known:
+            self.denied[id(expr)] = found
+        return found
+
+    def _of_part(self, expr: PlanExpr) -> str:
+        """Return the hash of a part of the plan, or of what stands in place of one."""
+        return self.known[id(expr)] if id(expr) in self.known else self._plain(expr)
+
+    def _chained(self, expr: PlanExpr, *, holds: bool) -> str:
+        name = chain(expr, holds=holds)
+        assert name is not None
+        found = self.links[id(expr), holds] = self._joined(name, links(expr), holds=holds)
+        return min(found) if len(found) == 1 else digest("all", name, f"{_OPERATOR}{name})", sorted(found))
+
+    def _joined(self, name: str, parts: Iterable[PlanExpr], *, holds: bool) -> frozenset[str]:
+        """Return the links of a chain of AND or OR, which does not mind their order, or how often they stand."""
+        found: set[str] = set()
+        for one in parts:
+            part, so = stripped(one, holds=holds)
+            if chain(part, holds=so) == name:
+                found |= self.links[id(part), so]
+            elif truth(part) is None or (truth(part) == so) != (name == "And"):
+                found.add(self._condition(part, holds=so))
+        return frozenset(found)
+
+    def _plain(self, expr: PlanExpr) -> str:
+        """Return the hash of an expression, of those of its parts."""
+        args, by = [self._of_part(a) for a in expr.args], [self._of_part(b) for b in expr.by]
         said = [expr.kind, expr.name, expr.exact]
-        if expr.kind == "operator" and expr.name in _TOGETHER:
-            return digest("all", expr.name, expr.exact, sorted(self._operands(expr)))
-        if expr.kind == "operator" and (
-            expr.name in _EITHER or (expr.name in _SUMS and expr.exact.startswith(_NUMBERS))
+        if is_whole_sum(expr):
+            args = sorted(self._summed(expr))
+        elif expr.kind == "operator" and (
+            expr.name in _EITHER or (expr.name in _SUMS and (expr.exact or "").startswith(_NUMBERS))
         ):
             args.sort()
+        elif (told := by_null(expr)) is not None:
+            condition, *args = map(self._of_part, told)
+            by = [condition]
+            value = self._of_part(told[0].args[0])
+            if value == args[0]:
+                given = (expr.exact or "").removesuffix("Ternary()")
+                said, args, by = (
+                    [*_COALESCE, f'{given}Function(function_data=["coalesce"],options=None)'],
+                    [value, args[1]],
+                    [],
+                )
         if is_rowwise(expr):
             return digest(said, args, by)
         rows = self.state.rows
@@ -135,26 +209,22 @@ class _Values:
             digest(said, args, by, rows) if needs_no_order(expr) else digest(said, args, by, rows, self.state.sequence)
         )
 
-    def _operands(self, expr: PlanExpr) -> set[str]:
-        """Return the operands of a chain of one operator that does not mind their order, or how often they stand."""
-        found: set[str] = set()
+    def _summed(self, expr: PlanExpr) -> list[str]:
+        """Return what a chain of one operator over whole numbers puts together."""
+        found: list[str] = []
         pending = [*expr.args]
         while pending:
             part = pending.pop()
-            if part.kind == "operator" and part.name == expr.name and part.exact == expr.exact:
+            if part.exact == expr.exact and is_whole_sum(part):
                 pending += part.args
             else:
-                found.add(self.known[id(part)])
+                found.append(self._of_part(part))
         return found
 
-    def conditions(self, expr: PlanExpr, place: Any) -> frozenset[str]:
-        """Return the hashes of conditions all of which must hold for ``expr`` to hold."""
-        whole = self.of(expr, place)
-        conjunction = expr.kind == "operator" and expr.name in ("And", "LogicalAnd") and expr.exact is not None
-        return frozenset(self._operands(expr) if conjunction else [whole])
 
-
-_TOGETHER = frozenset({"And", "LogicalAnd", "Or", "LogicalOr"})
+_NOT = ["function", "not", "<Boolean>Function(function_data=[BooleanFunction.Not],options=None)"]
+_OPERATOR = "<Boolean>BinaryExpr(op=Operator."
+_COALESCE = ["function", "coalesce"]
 _EITHER = frozenset({"Eq", "EqValidity", "NotEq", "NotEqValidity", "Xor"})
 _SUMS = frozenset({"Plus", "Multiply"})
 """Operators of which, for two numbers, it does not matter bit by bit which one is first."""

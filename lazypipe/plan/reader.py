@@ -14,7 +14,7 @@ import polars as pl
 
 from lazypipe.errors import LazypipeError, RunError, first_line
 from lazypipe.in_order import ORDER
-from lazypipe.plan.exact import exact_expr, exact_node
+from lazypipe.plan.exact import each_value, exact_expr, exact_node
 from lazypipe.plan.meant import meant
 from lazypipe.plan.nodes import ExprKind, Named, NodeKind, PlanExpr, PlanNode
 from lazypipe.plan.shown import duration, function_name, literal, plain
@@ -324,7 +324,9 @@ def _expr(view: Any, args: tuple[PlanExpr, ...], by: tuple[PlanExpr, ...], exact
         case "Column":
             return PlanExpr("column", view.name, exact=exact)
         case "Literal":
-            return PlanExpr("literal", literal(view.value), exact=exact)
+            values = () if exact is None else each_value(view)
+            each = tuple(PlanExpr("literal", literal(v), exact=e) for v, e in values)
+            return PlanExpr("literal", literal(view.value), options=each, exact=exact)
         case "Alias":
             return args[0]
         case "BinaryExpr":

@@ -214,7 +214,7 @@ EXPRESSIONS: list[Callable[[], list[pl.Expr]]] = [
     lambda: [c.a == 1, c.a.eq_missing(1), c.a != 1, c.a.ne_missing(1)],
     lambda: [c.a < 1, c.a <= 1, c.a > 1, c.a >= 1],
     lambda: [c.a + 1, c.a - 1, c.a * 1, c.a / 1, c.a // 1, c.a % 1, c.a ** 1],
-    lambda: [c.ok & c.ok, c.ok | c.ok, c.ok ^ c.ok],
+    lambda: [c.ok & (c.a > 1), c.ok | (c.a > 1), c.ok ^ (c.a > 1), c.ok],
     lambda: [pl.when(c.ok).then(1).otherwise(2), pl.when(c.ok).then(2).otherwise(1), pl.when(~c.ok).then(1).otherwise(2), pl.when(c.ok).then(1)],
     lambda: [c.a.filter("ok"), c.a.filter(~c.ok)],
     lambda: [c.a.count(), c.a.len(), c.a.n_unique(), c.a.null_count(), c.a.approx_n_unique(), pl.len()],

@@ -293,7 +293,8 @@ def test_types_that_only_the_schema_of_arrow_tells(tmp_path: Path) -> None:
         exports.write("a", rows, schema=pa.schema([("id", pa.int64()), ("k", pa.string()), ("v", zone)]))
         result = exports.same()
     assert result.written == 60
-    assert "the definition changed" in result.why
+    moved = "v is Datetime(us, Europe/Berlin) and was Datetime(us, UTC)"
+    assert result.why == f"columns of files changed: s: in {tmp_path}/in/a.parquet, {moved}"
 
 
 # what becomes of a file and its parts

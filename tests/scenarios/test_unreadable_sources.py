@@ -64,6 +64,135 @@ def test_outputs_that_do_not_need_it_are_made(shop: Path, capsys: pytest.Capture
     assert lp.ledger(str(shop / ".lazypipe/ledger")).verify(data=True).ok
 
 
+def test_a_plan_says_what_such_a_run_would_do(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = str(shop / "shop.yaml")
+    why = f"{shop}/in/rates.csv: source 'rates': there is no such file; did you mean '{shop}/in/orders.csv'?"
+    assert main(["plan", file]) == 3
+    said = capsys.readouterr().out
+    assert said.startswith("large: nothing was committed yet\n    reads orders: 1 file, ")
+    assert said.endswith(
+        f"priced: {why}\n    writes nothing: {shop}/out/priced stays as it is\n"
+        f"dear: {why}\n    writes nothing: {shop}/out/dear stays as it is\n"
+    )
+    assert main(["plan", file, "--json"]) == 3
+    steps = json.loads(capsys.readouterr().out)
+    assert [(s["name"], s["how"]) for s in steps] == [("large", "all"), ("priced", "error"), ("dear", "error")]
+    assert main(["plan", file, "--output", "large"]) == 0
+    capsys.readouterr()
+    assert main(["plan", file, "--output", "dear"]) == 3
+    assert capsys.readouterr().err == f"{why}\n"
+
+
+def test_a_plan_tells_of_one_output_that_is_refused_and_of_all_others(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a.csv").write_text("id,v\n1,1\n")
+    text = """
+    version: 1
+    name: p
+    sources: {t: {uri: a.csv}}
+    stages: {s: {from: t}, below: {from: s}, other: {from: t}, keys: {from: t, do: [select: [id]]}}
+    outputs: {s: {to: out/s, MODE}, below: {to: out/below}, other: {to: out/other}, gone: {from: keys, to: out/s, mode: delete, key: [id]}}
+    """
+    file = tmp_path / "p.yaml"
+    file.write_text(text.replace("MODE", "mode: upsert, key: [id]"))
+    assert main(["run", str(file)]) == 0
+    file.write_text(text.replace("MODE", "mode: append"))
+    (tmp_path / "a.csv").write_text("id,v\n1,1\n2,2\n")
+    capsys.readouterr()
+    assert main(["plan", str(file), "--json"]) == 3
+    steps = {s["name"]: s for s in json.loads(capsys.readouterr().out)}
+    assert main(["run", str(file), "--json"]) == 3
+    ran = {s["name"]: s for s in json.loads(capsys.readouterr().out)["segments"]}
+    assert {n: s["how"] for n, s in steps.items() if n != "t"} == {
+        "s": "error",
+        "below": "blocked",
+        "other": "units",
+        "gone": "blocked",
+    }
+    assert {n: s["status"] for n, s in ran.items() if n != "t"} == {
+        "s": "error",
+        "below": "blocked",
+        "other": "done",
+        "gone": "blocked",
+    }
+    what = "output 's' has mode: append, and the dataset was written with mode: upsert"
+    assert steps["s"]["why"] == ran["s"]["error"]
+    assert steps["s"]["why"].startswith(f"{tmp_path}/out/s: {what}; ")
+    assert steps["below"]["why"] == steps["gone"]["why"] == "depends on s, which cannot be made"
+    assert steps["below"]["writes"] == f"nothing: {tmp_path}/out/below stays as it is"
+
+
+MONTHS = """
+version: 1
+name: months
+sources:
+  dear: {uri: out/dear}
+  large: {uri: out/large}
+  orders: {uri: in/orders.csv}
+stages: {by_day: {from: dear}, sums: {from: large, do: [aggregate: {by: [day], aggregate: {amount: sum(amount)}}]}, all: {from: orders}}
+outputs:
+  by_day: {to: out/by_day}
+  sums: {to: out/sums}
+  all: {to: out/all}
+"""
+
+
+@pytest.mark.parametrize("run_before", [False, True])
+def test_a_plan_of_several_leaves_out_what_a_run_does(
+    shop: Path, capsys: pytest.CaptureFixture[str], run_before: bool
+) -> None:
+    (shop / "months.yaml").write_text(MONTHS)
+    files = [str(shop / "shop.yaml"), str(shop / "months.yaml")]
+    if run_before:
+        (shop / "in/rates.csv").write_text("day,rate\n2024-01-01,2\n")
+        assert main(["run", *files]) == 0
+        (shop / "in/rates.csv").unlink()
+        (shop / "in/orders.csv").write_text("day,amount\n2024-01-01,50\n")
+    capsys.readouterr()
+    assert main(["plan", *files, "--json"]) == 3
+    told = json.loads(capsys.readouterr().out)
+    assert told["status"] == "error"
+    planned = {s["name"]: (s["how"], s["why"]) for steps in told["files"].values() for s in steps}
+    assert {n: how for n, (how, _) in planned.items()} == {
+        "large": "units" if run_before else "all", "priced": "error", "dear": "error",
+        "sums": "unknown", "all": "units" if run_before else "all", "by_day": "blocked",
+    }  # fmt: skip
+    reads = "source 'dear' reads output 'dear' of 'shop', which"
+    assert planned["by_day"][1] == f"{shop}/months.yaml:5:10: {reads} cannot be made"
+    assert planned["sums"][1] == "depends on what shop/large writes in this run"
+    assert main(["run", *files, "--json"]) == 3
+    done = {
+        s["name"]: s["status"] for r in json.loads(capsys.readouterr().out)["files"].values() for s in r["segments"]
+    }
+    assert {n: done[n] for n in planned} == {
+        "large": "done", "priced": "error", "dear": "error", "sums": "done", "all": "done", "by_day": "blocked"
+    }  # fmt: skip
+
+
+def test_what_reads_a_wrong_definition_is_left_out_of_a_plan_and_no_more(
+    shop: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (shop / "months.yaml").write_text(MONTHS)
+    (shop / "shop.yaml").write_text(SHOP.replace("amount > 10", "amout > 10"))
+    assert main(["plan", str(shop / "shop.yaml"), str(shop / "months.yaml")]) == 2
+    said = capsys.readouterr()
+    assert said.err == f"{shop}/shop.yaml:8:30: unknown column 'amout'; did you mean 'amount'?\n"
+    months = f"{shop}/months.yaml"
+    assert said.out.startswith(f"{months}:\nall: nothing was committed yet\n")
+    for name, place, source, output in (("by_day", "5:10", "dear", "dear"), ("sums", "6:11", "large", "large")):
+        reads = f"source '{source}' reads output '{output}' of 'shop', which is wrong; fix that first"
+        assert f"{name}: {months}:{place}: {reads}\n    writes nothing: {shop}/out/{name} stays as it is\n" in said.out
+    # with nothing else to make, the definition is what is wrong
+    (shop / "months.yaml").write_text(MONTHS.replace("  all: {to: out/all}\n", ""))
+    assert main(["plan", str(shop / "shop.yaml"), months]) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.endswith(
+        f"{months}:5:10: source 'dear' reads output 'dear' of 'shop', which is wrong; fix that first\n"
+    )
+
+
 def test_what_was_published_before_stays(shop: Path) -> None:
     (shop / "in/rates.csv").write_text(RATES)
     assert main(["run", str(shop / "shop.yaml")]) == 0

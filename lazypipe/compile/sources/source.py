@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import polars as pl
 
@@ -94,6 +94,36 @@ class Recalled:
 
     columns: Mapping[tuple[str, int | None, str | None], pl.Schema] = field(default_factory=dict)
     listed: int = 0
+
+
+class Retyped(NamedTuple):
+    """Columns of a source that are others in a file than in those that were read before: name → the type that it had, and has; None if it had, or has, none.
+
+    Examples
+    --------
+    >>> print(Retyped("t", "d/a.csv", {"v": (pl.Int64(), pl.String()), "z": (None, pl.Int64()), "k": (pl.Int64(), None)}))
+    t: in d/a.csv, v is String and was Int64; z is new; k is gone
+    """
+
+    source: str
+    uri: str
+    types: Mapping[str, tuple[pl.DataType | None, pl.DataType | None]]
+
+    def __str__(self) -> str:
+        """Say it in one line; of many columns the first few."""
+        each = [
+            f"{name} is gone"
+            if now is None
+            else f"{name} is new"
+            if was is None
+            else f"{name} is {dtype_name(now)} and was {dtype_name(was)}"
+            for name, (was, now) in self.types.items()
+        ]
+        more = [f"{len(each) - _SHOWN} more"] if len(each) > _SHOWN else []
+        return f"{self.source}: in {self.uri}, {'; '.join([*each[:_SHOWN], *more])}"
+
+
+_SHOWN = 5
 
 
 @dataclass(frozen=True)
@@ -271,6 +301,20 @@ class BoundSource:
         if not told or len(same) == len(now):
             return now
         return same or ((now[0][0], pl.Schema(told[0])),)
+
+    def retyped(self) -> Retyped | None:
+        """Return which columns are others than in files that were read before, as the first file shows that has others; None if none are."""
+        now = self.columns(self.compiled) if self.compiled.logged is None else ()
+        before = self.before(now)
+        if before is now:
+            return None
+        kept, had = [dict(s) for _, s in before], before[0][1]
+        file, has = next((f, s) for f, s in now if dict(s) not in kept)
+        # what a contract declares is read as that, whatever the file tells
+        names = [n for n in dict.fromkeys([*had, *has]) if had.get(n) != has.get(n) == self.schema.get(n)]
+        return (
+            Retyped(self.name, self.redact(file.uri), {n: (had.get(n), has.get(n)) for n in names}) if names else None
+        )
 
     def set_aside(self, snapshot: Snapshot, why: Mapping[str, str]) -> Snapshot:
         """Return the snapshot without the files at the URIs in ``why``.

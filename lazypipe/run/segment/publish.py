@@ -215,6 +215,8 @@ class Publication(Part):
 
     def _stay(self, name: str, files: Collection[str]) -> frozenset[str]:
         """Return which of a source's files, by their names in commits, are still as they were listed; those that were not listed count as such."""
+        if name not in self.run.snapshots:  # it is not read any more
+            return frozenset(files)
         source = self.plan.nodes[name].source
         assert source is not None
         listed = {source.redact(f.uri): f for f in self.run.snapshots[name].files}
