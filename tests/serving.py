@@ -13,6 +13,9 @@ from pathlib import Path
 from typing import Any
 
 USER, PASSWORD = "partner", "not-to-be-seen"
+CUT = ".cut"
+"""A file of that name in the folder: from then on connections are cut after some bytes of each file that is read."""
+_AFTER = 20_000
 
 
 @contextmanager
@@ -42,8 +45,14 @@ def _sftp(folder: str, port: int) -> None:
         def validate_password(self, username: str, password: str) -> bool:
             return (username, password) == (USER, PASSWORD)
 
+    class Files(asyncssh.SFTPServer):
+        def read(self, file_obj: object, offset: int, size: int) -> bytes:
+            if offset + size > _AFTER and Path(folder, CUT).exists():
+                self.channel.get_connection().abort()
+            return super().read(file_obj, offset, size)
+
     def files(channel: Any) -> asyncssh.SFTPServer:
-        return asyncssh.SFTPServer(channel, chroot=folder.encode())
+        return Files(channel, chroot=folder.encode())
 
     async def serve() -> None:
         made = await asyncssh.listen(
@@ -63,12 +72,26 @@ def _sftp(folder: str, port: int) -> None:
 def _ftp(folder: str, port: int) -> None:
     with warnings.catch_warnings(action="ignore"):  # of Python's own modules that go with 3.12
         from pyftpdlib.authorizers import DummyAuthorizer
-        from pyftpdlib.handlers import FTPHandler
+        from pyftpdlib.handlers import DTPHandler, FTPHandler
         from pyftpdlib.servers import ThreadedFTPServer
 
     users = DummyAuthorizer()
     users.add_user(USER, PASSWORD, folder, perm="elradfmwMT")
-    made = ThreadedFTPServer(("127.0.0.1", port), type("Handler", (FTPHandler,), {"authorizer": users}))
+
+    class Data(DTPHandler):
+        sent = 0
+
+        def send(self, data: bytes) -> int:
+            self.sent += len(data)
+            if self.sent > _AFTER and Path(folder, CUT).exists():
+                self.cmd_channel.close()
+                return 0
+            return int(super().send(data))
+
+    class Handler(FTPHandler):
+        authorizer, dtp_handler, use_sendfile = users, Data, False
+
+    made = ThreadedFTPServer(("127.0.0.1", port), Handler)
     threading.Thread(target=made.serve_forever, daemon=True).start()
     print(made.address[1], flush=True)
     sys.stdin.read()

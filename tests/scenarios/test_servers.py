@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,11 +16,12 @@ import pytest
 
 import lazypipe as lp
 from lazypipe.__main__ import main
-from lazypipe.errors import LazypipeError
+from lazypipe.errors import LazypipeError, SourceError
 from lazypipe.run.retry import is_transient
 from lazypipe.storage import uri as uris
 from lazypipe.storage.connections import create_whole
-from tests.serving import PASSWORD, USER, serving
+from lazypipe.storage.datasets.dataset import Dataset
+from tests.serving import CUT, PASSWORD, USER, serving
 
 
 @pytest.fixture(scope="module", params=["sftp", "ftp"])
@@ -173,6 +175,41 @@ def test_a_server_that_was_away_is_connected_to_again(
     with serving(protocol, tmp_path, int(uri.rpartition(":")[2])):
         assert definition.compile().run().status == "done"
         assert lp.scan(f"{uri}/days", storage_options=OPTIONS).collect()["v"].to_list() == [12]
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # paramiko asks ahead in a thread
+@pytest.mark.parametrize("format_", ["csv", "parquet"])
+@pytest.mark.parametrize("on_corrupt", ["fail", "skip"])
+def test_a_file_whose_connection_is_cut_is_not_a_damaged_one(
+    format_: str, on_corrupt: str, server: tuple[str, Path], tmp_path: Path
+) -> None:
+    there = server[1] / f"cut-{format_}-{on_corrupt}"
+    there.mkdir()
+    for number in range(2):
+        rows = pl.DataFrame({"id": range(number * 20_000, number * 20_000 + 20_000)})
+        getattr(rows, f"write_{format_}")(there / f"{number}.{format_}")
+    uri = f"{server[0]}/{there.name}"
+    made = lp.pipeline("p", base=str(tmp_path)).source(
+        "a",
+        f"{uri}/*.{format_}",
+        storage_options=OPTIONS,
+        on_corrupt=on_corrupt,
+        contract={"columns": {"id": "Int64"}},
+    )
+    pipeline = made.output("a", "out").build()
+    (server[1] / CUT).touch()
+    try:
+        with pytest.raises(SourceError) as raised:
+            pipeline.compile().run().raise_for_status()
+    finally:
+        (server[1] / CUT).unlink()
+    told = re.escape(uri) + rf"/\d\.{format_}: source 'a': cannot be read: .+; check permissions and network"
+    assert re.fullmatch(told, str(raised.value))
+    assert is_transient(raised.value)
+    assert not Dataset(str(tmp_path / "out")).log.versions()
+    pipeline.compile().run().raise_for_status()
+    found = lp.scan(str(tmp_path / "out")).select(pl.col("id").n_unique(), pl.len()).collect()
+    assert found.row(0) == (40_000, 40_000)
 
 
 class Web(BaseHTTPRequestHandler):
