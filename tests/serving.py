@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 USER, PASSWORD = "partner", "not-to-be-seen"
-CUT = ".cut"
-"""A file of that name in the folder: from then on connections are cut after some bytes of each file that is read."""
+CUT, SILENT = ".cut", ".silent"
+"""Files in the folder: from then on connections are cut after some bytes of each file that is read, or (of SFTP) nothing more comes."""
 _AFTER = 20_000
 
 
@@ -46,10 +46,13 @@ def _sftp(folder: str, port: int) -> None:
             return (username, password) == (USER, PASSWORD)
 
     class Files(asyncssh.SFTPServer):
-        def read(self, file_obj: object, offset: int, size: int) -> bytes:
+        async def read(self, file_obj: object, offset: int, size: int) -> bytes:
             if offset + size > _AFTER and Path(folder, CUT).exists():
                 self.channel.get_connection().abort()
-            return super().read(file_obj, offset, size)
+            while offset + size > _AFTER and Path(folder, SILENT).exists():
+                await asyncio.sleep(0.1)
+            found = super().read(file_obj, offset, size)
+            return found if isinstance(found, bytes) else await found
 
     def files(channel: Any) -> asyncssh.SFTPServer:
         return Files(channel, chroot=folder.encode())

@@ -92,7 +92,7 @@ def is_transient(error: BaseException) -> bool:
     (True, False)
     """
     return any(
-        isinstance(e, CommitConflict | ConnectionError | TimeoutError | socket.gaierror)
+        isinstance(e, CommitConflict | ConnectionError | FileNotFoundError | TimeoutError | socket.gaierror)
         or os_error(e) in _PASSING
         or may_pass(str(e))
         or _is_busy(getattr(e, "code", None) or getattr(e, "status", None))

@@ -17,7 +17,10 @@ from typing import TYPE_CHECKING, Any, BinaryIO, cast
 if TYPE_CHECKING:
     import fsspec
 
-__all__ = ["Pool", "create_whole", "created", "has_ended", "is_single"]
+__all__ = ["SILENCE", "Pool", "bound_silence", "create_whole", "created", "has_ended", "is_single"]
+
+SILENCE = 60.0
+"""Seconds without a byte after which a server is taken to be away, however long it takes to get all of them."""
 
 _NAMED = frozenset({"sftp", "ssh"})
 _SINGLE = _NAMED | {"ftp", "ftps"}
@@ -38,6 +41,13 @@ def has_ended(fs: fsspec.AbstractFileSystem) -> bool:
         return transport is None or not transport.is_active()
     # nothing is to be read where nothing was asked, but for a goodbye, or the end
     return fs.ftp.sock is None or bool(select([fs.ftp.sock], [], [], 0)[0])
+
+
+def bound_silence(fs: fsspec.AbstractFileSystem) -> None:
+    """Have a server that stays connected and says nothing end in a TimeoutError: that of SFTP would be waited for without end."""
+    channel = getattr(getattr(fs, "ftp", None), "get_channel", None)
+    if channel is not None:
+        channel().settimeout(SILENCE)
 
 
 class Pool:

@@ -14,7 +14,7 @@ from typing import Any
 
 import polars as pl
 
-from lazypipe.errors import SourceError, first_line
+from lazypipe.errors import SourceError, first_line, reason_of
 from lazypipe.spec.model import NOTHING
 from lazypipe.storage import hive
 from lazypipe.storage import uri as uris
@@ -24,7 +24,16 @@ from lazypipe.storage.files import FileInfo
 from lazypipe.storage.formats import FORMATS, INFER_ROWS, TEXT_FORMATS, TYPED_FORMATS
 from lazypipe.storage.parallel import in_parallel
 from lazypipe.storage.parquet.row_groups import RowPlaces
-from lazypipe.storage.reasons import AGAIN, grouped, in_plain_words, is_misfit, is_of_store, is_packing, too_narrow
+from lazypipe.storage.reasons import (
+    AGAIN,
+    NOT_FOUND,
+    grouped,
+    in_plain_words,
+    is_misfit,
+    is_of_store,
+    is_packing,
+    too_narrow,
+)
 from lazypipe.storage.text.by_row import COLUMNS, TEXT, BrokenText
 from lazypipe.storage.text.cells import Marks
 from lazypipe.storage.text.header import refuse_misread
@@ -108,8 +117,6 @@ def plain_reason(error: BaseException) -> str:
     """Return what an engine or a file system said, in one line."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
-    if isinstance(error, FileNotFoundError):  # of fsspec's file systems, which say its name
-        return "the file does not exist"
     found = _OS_ERROR.search(first_line(error))
     return found[1] if found else in_plain_words(first_line(error))
 
@@ -495,8 +502,11 @@ class Reader:
         """Return why a file could not be read, in plain words."""
         if isinstance(error, SourceError):
             return in_plain_words(error.what, masked=self.masked)
-        is_system = isinstance(error, FileNotFoundError) or os_error(error)
-        return plain_reason(error) if is_system else in_plain_words(first_line(error), masked=self.masked)
+        if os_error(error):
+            return plain_reason(error)
+        if isinstance(error, FileNotFoundError) and not is_of_store(first_line(error)):
+            return NOT_FOUND
+        return in_plain_words(reason_of(error), masked=self.masked)
 
     def _through_fsspec(
         self, names: Sequence[str], schema: pl.Schema, parts: Mapping[str, tuple[int, int]] = NOTHING

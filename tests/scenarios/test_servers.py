@@ -21,7 +21,7 @@ from lazypipe.run.retry import is_transient
 from lazypipe.storage import uri as uris
 from lazypipe.storage.connections import create_whole
 from lazypipe.storage.datasets.dataset import Dataset
-from tests.serving import CUT, PASSWORD, USER, serving
+from tests.serving import CUT, PASSWORD, SILENT, USER, serving
 
 
 @pytest.fixture(scope="module", params=["sftp", "ftp"])
@@ -212,17 +212,45 @@ def test_a_file_whose_connection_is_cut_is_not_a_damaged_one(
     assert found.row(0) == (40_000, 40_000)
 
 
+@pytest.mark.parametrize("server", ["sftp"], indirect=True)  # of FTP, fsspec waits for 30 seconds
+def test_a_server_that_stays_silent_is_not_waited_for(
+    server: tuple[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lazypipe.storage.connections.SILENCE", 1.0)
+    pl.DataFrame({"id": range(20_000)}).write_csv(server[1] / "long.csv")
+    uri = f"{server[0]}/long.csv"
+    pipeline = lp.pipeline("p", base=str(tmp_path)).source("a", uri, storage_options=OPTIONS).output("a", "out").build()
+    (server[1] / SILENT).touch()
+    try:
+        with pytest.raises(SourceError) as raised:
+            pipeline.compile().run().raise_for_status()
+    finally:
+        (server[1] / SILENT).unlink()
+    told = "source 'a': cannot be read: no answer came in time; check permissions and network"
+    assert str(raised.value) == f"{uri}: {told}"
+    assert is_transient(raised.value)
+    pipeline.compile().run().raise_for_status()
+    assert lp.scan(str(tmp_path / "out")).collect().height == 20_000
+
+
 class Web(BaseHTTPRequestHandler):
-    """A server that answers nothing but GET, and where ``refused`` says so, that not at once."""
+    """A server that answers nothing but GET, and where ``refused`` says so, that not at once; it may say ``busy`` of the file, but not of its size, or fall ``silent`` in it."""
 
     rows: ClassVar[bytes] = b"id,v\n1,2\n3,4\n"
     refused: ClassVar[list[int]] = []
+    busy: ClassVar[bool] = False
+    sized: ClassVar[bool] = True
+    silent: ClassVar[threading.Event | None] = None
 
     def log_message(self, *_: Any) -> None:
         pass
 
     def do_HEAD(self) -> None:
-        self.send_error(405)
+        if self.sized:
+            self.send_error(405)
+        else:
+            self.send_response(200)
+            self.end_headers()
 
     def do_GET(self) -> None:
         if self.refused:
@@ -230,11 +258,19 @@ class Web(BaseHTTPRequestHandler):
             return
         first, _, last = (self.headers["Range"] or "bytes=0-").removeprefix("bytes=").partition("-")
         part = self.rows[int(first) : int(last or len(self.rows)) + 1]
+        if self.busy and len(part) > 1:
+            self.send_error(503)
+            return
         self.send_response(206 if self.headers["Range"] else 200)
         self.send_header("Content-Range", f"bytes {first}-{int(first) + len(part) - 1}/{len(self.rows)}")
-        self.send_header("Content-Length", str(len(part)))
+        if self.sized:
+            self.send_header("Content-Length", str(len(part)))
         self.send_header("etag", f'"{hash(self.rows)}"')
         self.end_headers()
+        if self.silent is not None and len(part) > 1:
+            self.wfile.write(part[:5])
+            self.silent.wait(60)
+            return
         self.wfile.write(part)
 
 
@@ -272,6 +308,44 @@ outputs: {{a: {{to: out}}}}
     with pytest.raises(LazypipeError, match="503") as raised:
         pipeline.compile().run().raise_for_status()
     assert is_transient(raised.value)
+
+
+def of_web(uri: str, tmp_path: Path) -> str:
+    """Return what is told of a file that cannot be fetched, and may be another time; without its URI."""
+    made = lp.pipeline("p", base=str(tmp_path)).source("a", uri, format="csv", on_corrupt="skip")
+    with pytest.raises(SourceError) as raised:
+        made.output("a", "out").build().compile().run().raise_for_status()
+    assert is_transient(raised.value)
+    return str(raised.value).removeprefix(f"{uri}: source 'a': ")
+
+
+def test_a_server_of_the_web_that_is_busy_or_silent(web: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    uri = f"simplecache::{web}"
+    monkeypatch.setattr(Web, "busy", True)
+    told = "cannot be read: the file does not exist, or the server does not give it now; check permissions and network"
+    assert of_web(uri, tmp_path) == told
+    monkeypatch.setattr(Web, "busy", False)
+    monkeypatch.setattr(Web, "silent", threading.Event())
+    monkeypatch.setattr("lazypipe.storage.uri.SILENCE", 1.0)
+    try:
+        assert of_web(uri, tmp_path) == "cannot be read: no answer came in time; check permissions and network"
+    finally:
+        Web.silent.set()
+
+
+def test_a_server_of_the_web_that_does_not_say_how_long_a_file_is(
+    web: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def pipeline(uri: str) -> lp.Pipeline:
+        return lp.pipeline("p", base=str(tmp_path)).source("a", uri, format="csv").output("a", "out").build()
+
+    monkeypatch.setattr(Web, "sized", False)
+    with pytest.raises(SourceError) as raised:
+        pipeline(web).compile().run().raise_for_status()
+    told = "cannot be read: the server does not say how long the file is; put simplecache:: in front of its URI, or copy it to a store"
+    assert str(raised.value) == f"{web}: source 'a': {told}"
+    pipeline(f"simplecache::{web}").compile().run().raise_for_status()
+    assert lp.scan(str(tmp_path / "out")).collect().rows() == [(1, 2), (3, 4)]
 
 
 def test_a_pipelines_ledger_takes_no_other_options(tmp_path: Path) -> None:

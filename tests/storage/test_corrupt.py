@@ -80,7 +80,7 @@ def test_an_archive_member_that_cannot_be_read_from_its_end(tmp_path: Path) -> N
 
 def test_a_file_that_cannot_be_fetched_is_no_corrupt_file(root: str) -> None:
     gone = FileInfo(f"{root}/gone.parquet", 100)
-    told = "cannot be read: the file does not exist; check permissions and network"
+    told = "cannot be read: the file does not exist, or the server does not give it now; check permissions and network"
     if "://" not in root:
         told = "is not readable as parquet: No such file or directory; fix the cause and run again"
     with pytest.raises(SourceError, match=f"gone.parquet: {told}$"):

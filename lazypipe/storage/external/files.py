@@ -22,9 +22,10 @@ from fsspec.archive import AbstractArchiveFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 from fsspec.utils import infer_compression
 
-from lazypipe.errors import SourceError, first_line
+from lazypipe.errors import SourceError, first_line, reason_of
 from lazypipe.storage import uri as uris
 from lazypipe.storage.connections import Pool, is_single
+from lazypipe.storage.reasons import NOT_FOUND
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -47,11 +48,9 @@ def reading(uri: str) -> Iterator[None]:
     except SourceError:
         raise
     except FileNotFoundError as error:
-        msg = "the file does not exist"
-        raise SourceError(msg, uri=uri) from error
+        raise SourceError(NOT_FOUND, uri=uri) from error
     except (Exception, pl.exceptions.PanicException) as error:
-        silent = isinstance(error, TimeoutError) and not str(error)
-        raise SourceError("no answer came in time" if silent else first_line(error), uri=uri) from error
+        raise SourceError(reason_of(error), uri=uri) from error
 
 
 @contextmanager
