@@ -81,8 +81,6 @@ _CLIENT = frozenset(
     }
 )
 """Settings of Polars' own client, which fsspec's file systems would take for something else."""
-_LONGEST = "2h"
-"""How long a request of Polars' client to an object store may take, its bytes included, which may be 64 MiB and come slowly; its own is without end."""
 _POLARS_ONLY = ("aws_", "azure_", "google_", "file_cache_")
 
 
@@ -123,7 +121,7 @@ def for_polars(protocol: str, options: Mapping[str, Any]) -> dict[str, Any] | No
     Examples
     --------
     >>> for_polars("s3", {"key": "k", "client_kwargs": {"region_name": "eu-1"}, "anon": True, "max_retries": "3"})
-    {'max_retries': 3, 'aws_access_key_id': 'k', 'aws_region': 'eu-1', 'aws_skip_signature': 'true', 'timeout': '2h'}
+    {'max_retries': 3, 'aws_access_key_id': 'k', 'aws_region': 'eu-1', 'aws_skip_signature': 'true'}
     """
     found = {n: _value(n, v) for n, v in options.items() if isinstance(v, str | bool | int | float)}
     for own, (first, *others) in _PAIRS.get(protocol, {}).items():
@@ -133,8 +131,6 @@ def for_polars(protocol: str, options: Mapping[str, Any]) -> dict[str, Any] | No
             found = {n: v for n, v in found.items() if n != own} | {first: _text(value)}
         elif value is not None and own != first:
             found.pop(own, None)
-    if protocol in _PAIRS:
-        found.setdefault("timeout", _LONGEST)
     return found or None
 
 

@@ -42,6 +42,8 @@ WEB = frozenset({"http", "https"})
 """Those of the web."""
 _OBJECTS = NATIVE - WEB - {"", "file", "hf"}
 """Those of object stores."""
+_LONGEST = "2h"
+"""How long a request of Polars to an object store may take, with all its bytes, which may be 64 MiB and come slowly; its own is without end."""
 
 
 _SURE, _WORD = 6, 4
@@ -180,8 +182,15 @@ def is_object(uri: str) -> bool:
 
 
 def polars_options(uri: str, options: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """Return the options of a storage as Polars takes them for a URI."""
-    return for_polars(protocol(uri), options or {})
+    """Return the options of a storage as Polars takes them for a URI.
+
+    Examples
+    --------
+    >>> polars_options("s3://b/x", None), polars_options("s3://b/x", {"timeout": "30s"}), polars_options("x", None)
+    ({'timeout': '2h'}, {'timeout': '30s'}, None)
+    """
+    found = for_polars(protocol(uri), options or {})
+    return {"timeout": _LONGEST, **(found or {})} if protocol(uri) in _OBJECTS else found
 
 
 def unknown_protocol(uri: str) -> str | None:
