@@ -21,6 +21,7 @@ __all__ = [
     "Redactor",
     "Secret",
     "file_system",
+    "has_objects",
     "is_local",
     "is_native",
     "is_object",
@@ -318,13 +319,18 @@ def _bounded(how: Mapping[str, Any]) -> dict[str, Any]:
     return {**how, "client_kwargs": {"timeout": timeout, **how.get("client_kwargs", {})}}
 
 
+def has_objects(fs: fsspec.AbstractFileSystem) -> bool:
+    """Whether a file system is that of an object store."""
+    return not _OBJECTS.isdisjoint((fs.protocol,) if isinstance(fs.protocol, str) else fs.protocol)
+
+
 def make_folder(fs: fsspec.AbstractFileSystem, path: str) -> None:
     """Make a folder, where the file system has such.
 
     Object stores have none. Their clients would ask for the bucket each time, and make one that a URI names by mistake.
     """
-    names = (fs.protocol,) if isinstance(fs.protocol, str) else fs.protocol
-    if _OBJECTS.isdisjoint(names):
+    if not has_objects(fs):
+        names = (fs.protocol,) if isinstance(fs.protocol, str) else fs.protocol
         for tries in range(_TRIES):
             try:
                 fs.makedirs(path, exist_ok=True)

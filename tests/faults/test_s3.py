@@ -24,6 +24,7 @@ from lazypipe.__main__ import main
 from lazypipe.errors import LazypipeError, SourceError, StorageError
 from lazypipe.run.retry import is_transient
 from lazypipe.storage import uri as uris
+from lazypipe.storage.datasets.log import CommitLog
 from lazypipe.storage.files import FileInfo
 from lazypipe.storage.numbered import NumberedFiles
 from lazypipe.storage.scan import Reader
@@ -501,6 +502,32 @@ def test_what_a_run_asks_of_the_store(bucket: str, options: dict[str, Any], tmp_
         ("PUT", "state/ledger"): 1,
         ("PUT", "state/runs"): 3,  # as it begins, after each output but the last, and at its end
     }
+
+
+@pytest.mark.parametrize("fate", [None, 501])
+def test_what_vacuum_asks_of_the_store(
+    fate: int | None, bucket: str, options: dict[str, Any], tmp_path: Path, proxy: Between
+) -> None:
+    for number in range(5):
+        deliver(bucket, options, f"{number}.csv", f"{number},mon,{number}\n")
+        pipeline(bucket, options, tmp_path).run().raise_for_status()
+    good = uris.file_system(f"{bucket}/good", options)
+    before = len(good[0].find(good[1]))
+    proxy.take()
+    proxy.fate = lambda asked: fate if asked[0] == "POST" and "delete" in asked[1] else None
+    gone = lp.vacuum(f"{bucket}/days", older_than=timedelta(), storage_options=options)
+    proxy.fate = lambda _: None
+    asked = Counter(method for method, _ in proxy.take())
+    assert len(gone) == 4  # and as many versions
+    if fate is None:
+        assert (asked["POST"], asked["DELETE"]) == (2, 0)
+    else:
+        assert asked["DELETE"] == 8
+    assert days(bucket, options) == [("mon", 10)]
+    assert len(good[0].find(good[1])) == before
+    fs, root = uris.file_system(f"{bucket}/days", options)
+    assert len(fs.find(root)) == 1
+    assert CommitLog(f"{bucket}/days.commits", options).versions() == [5]
 
 
 def test_a_bucket_that_is_missing_is_not_waited_for(
