@@ -1,4 +1,4 @@
-"""SFTP and FTP servers that show a folder, in a process of their own: it prints its port, and goes when its input ends."""
+"""SFTP, FTP and WebDAV servers that show a folder, in a process of their own: it prints its port, and goes when its input ends."""
 
 from __future__ import annotations
 
@@ -100,5 +100,25 @@ def _ftp(folder: str, port: int) -> None:
     sys.stdin.read()
 
 
+def _webdav(folder: str, port: int) -> None:
+    from cheroot import wsgi
+    from wsgidav.wsgidav_app import WsgiDAVApp
+
+    app = WsgiDAVApp(
+        {
+            "provider_mapping": {"/": folder},
+            "http_authenticator": {"domain_controller": None},
+            "simple_dc": {"user_mapping": {"*": {USER: {"password": PASSWORD}}}},
+            "logging": {"enable": False},
+        }
+    )
+    made = wsgi.Server(("127.0.0.1", port), app)
+    made.prepare()
+    threading.Thread(target=made.serve, daemon=True).start()
+    print(made.bind_addr[1], flush=True)
+    sys.stdin.read()
+    made.stop()
+
+
 if __name__ == "__main__":
-    {"sftp": _sftp, "ftp": _ftp}[sys.argv[1]](sys.argv[2], int(sys.argv[3]))
+    {"sftp": _sftp, "ftp": _ftp, "webdav": _webdav}[sys.argv[1]](sys.argv[2], int(sys.argv[3]))

@@ -24,6 +24,7 @@ SILENCE = 60.0
 
 _NAMED = frozenset({"sftp", "ssh"})
 _SINGLE = _NAMED | {"ftp", "ftps"}
+_MOVING = frozenset({"webdav", "dav"})
 _SENT = 1 << 30
 """Bytes that go to an FTP server with one command: not every server takes a file in parts."""
 
@@ -101,18 +102,22 @@ class _Sent:
 def create_whole(fs: fsspec.AbstractFileSystem, path: str, data: bytes) -> None:
     """Make a small file appear, whole and only if there is none; raises FileExistsError, and whatever the store raises.
 
-    Object stores have a request for that. Over SFTP a rename never replaces a file, where fsspec would look whether there is one and then write. Of other
-    protocols (FTP, HDFS, SMB) fsspec knows no better than to look first.
+    Object stores have a request for that. Over SFTP a rename never replaces a file, where fsspec would look whether there is one and then write; over WebDAV
+    a move need not. Of other protocols (FTP, HDFS, SMB) fsspec knows no better than to look first.
     """
-    if _NAMED.isdisjoint(_names(fs)):
+    if not _NAMED.isdisjoint(_names(fs)):
+        rename = fs.ftp.rename
+    elif not _MOVING.isdisjoint(_names(fs)):
+        rename = fs.client.move
+    else:
         fs.pipe_file(path, data, mode="create")
         return
     staged = f"{path}.{secrets.token_hex(8)}.tmp"
     try:
         fs.pipe_file(staged, data)
         try:
-            fs.ftp.rename(staged, path)
-        except OSError:
+            rename(staged, path)
+        except Exception:  # of whatever client
             if fs.exists(path):
                 raise FileExistsError(path) from None
             raise

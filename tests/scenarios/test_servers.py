@@ -146,6 +146,72 @@ def test_of_many_writers_one_gets_a_number(server: tuple[str, Path], there: Path
     assert [f.name for f in (there / "log").iterdir()] == ["a.json"]
 
 
+WEBDAV = """
+version: 1
+name: shop
+state: {uri: "webdav://state", storage_options: &dav {base_url: "${HOST}", auth: [partner, "${PASSWORD}"]}}
+sources:
+  orders: {uri: "webdav://in/*.csv", storage_options: *dav}
+stages:
+  good:
+    from: orders
+    gate: [{between: {column: v, min: 0, action: quarantine}}]
+  days:
+    from: good
+    do: [{aggregate: {by: day, aggregate: {v: sum(v)}}}]
+outputs:
+  good: {to: "webdav://good", partition_by: day, storage_options: *dav}
+  days: {to: "webdav://days", storage_options: *dav}
+"""
+
+
+@pytest.fixture
+def dav(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
+    """A WebDAV server that shows the folder of the test: the options that lead to it."""
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.setenv(name, "127.0.0.1")
+    with serving("webdav", tmp_path) as uri:
+        base = uri.replace("webdav", "http")
+        monkeypatch.setenv("HOST", base)
+        monkeypatch.setenv("PASSWORD", PASSWORD)
+        yield {"base_url": base, "auth": [USER, PASSWORD]}
+
+
+def test_files_of_a_webdav_server_are_kept_up_to_date(dav: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/a.csv").write_text("id,day,v\n1,mon,5\n2,tue,-1\n3,tue,2\n")
+    pipeline = lp.Pipeline.from_yaml(WEBDAV, base=str(tmp_path))
+    pipeline.compile().run().raise_for_status()
+    assert pipeline.compile().run().status == "unchanged"
+    (tmp_path / "in/b.csv").write_text("id,day,v\n4,mon,7\n5,wed,-7\n")
+    pipeline.compile().run().raise_for_status()
+    found = lp.scan("webdav://days", storage_options=dav).sort("day").collect()
+    assert found.select("day", "v").rows() == [("mon", 12), ("tue", 2)]
+    aside = lp.scan("webdav://good__quarantine", storage_options=dav).collect()
+    assert sorted(aside["id"]) == [2, 5]
+    assert lp.ledger(pipeline).verify().problems == ()
+    assert lp.vacuum(pipeline, older_than=timedelta())
+    assert not [*tmp_path.rglob("*.tmp")]
+
+
+def test_of_many_writers_to_a_webdav_server_one_gets_a_number(dav: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "log").mkdir()
+
+    def create(writer: int) -> bool:
+        fs, path = uris.file_system("webdav://log/a.json", dav)
+        try:
+            create_whole(fs, path, b"%d" % writer * 1000)
+        except FileExistsError:
+            return False
+        return True
+
+    with ThreadPoolExecutor(8) as pool:
+        won = [n for n, first in enumerate(pool.map(create, range(8))) if first]
+    assert len(won) == 1
+    assert (tmp_path / "log/a.json").read_bytes() == b"%d" % won[0] * 1000
+    assert [f.name for f in (tmp_path / "log").iterdir()] == ["a.json"]
+
+
 def test_a_wrong_password_is_told_without_it(
     definition: lp.Pipeline, there: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
