@@ -134,8 +134,12 @@ def reason_of(error: BaseException) -> str:
     --------
     >>> reason_of(FileNotFoundError(2, "No such file or directory", "a.csv")), reason_of(ValueError("bad"))
     ('No such file or directory', 'bad')
+    >>> reason_of(TimeoutError())
+    'no answer came in time'
     """
-    return error.strerror if isinstance(error, OSError) and error.strerror else first_line(error)
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return "no answer came in time" if isinstance(error, TimeoutError) and not str(error) else first_line(error)
 
 
 class LazypipeError(Exception):

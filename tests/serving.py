@@ -1,4 +1,4 @@
-"""SFTP and FTP servers that show a folder, in a process of their own: it prints its port, and goes when its input ends."""
+"""SFTP, FTP and WebDAV servers that show a folder, in a process of their own: it prints its port, and goes when its input ends."""
 
 from __future__ import annotations
 
@@ -13,6 +13,9 @@ from pathlib import Path
 from typing import Any
 
 USER, PASSWORD = "partner", "not-to-be-seen"
+CUT, SILENT = ".cut", ".silent"
+"""Files in the folder: from then on connections are cut after some bytes of each file that is read, or (of SFTP) nothing more comes."""
+_AFTER = 20_000
 
 
 @contextmanager
@@ -42,8 +45,17 @@ def _sftp(folder: str, port: int) -> None:
         def validate_password(self, username: str, password: str) -> bool:
             return (username, password) == (USER, PASSWORD)
 
+    class Files(asyncssh.SFTPServer):
+        async def read(self, file_obj: object, offset: int, size: int) -> bytes:
+            if offset + size > _AFTER and Path(folder, CUT).exists():
+                self.channel.get_connection().abort()
+            while offset + size > _AFTER and Path(folder, SILENT).exists():
+                await asyncio.sleep(0.1)
+            found = super().read(file_obj, offset, size)
+            return found if isinstance(found, bytes) else await found
+
     def files(channel: Any) -> asyncssh.SFTPServer:
-        return asyncssh.SFTPServer(channel, chroot=folder.encode())
+        return Files(channel, chroot=folder.encode())
 
     async def serve() -> None:
         made = await asyncssh.listen(
@@ -63,17 +75,51 @@ def _sftp(folder: str, port: int) -> None:
 def _ftp(folder: str, port: int) -> None:
     with warnings.catch_warnings(action="ignore"):  # of Python's own modules that go with 3.12
         from pyftpdlib.authorizers import DummyAuthorizer
-        from pyftpdlib.handlers import FTPHandler
+        from pyftpdlib.handlers import DTPHandler, FTPHandler
         from pyftpdlib.servers import ThreadedFTPServer
 
     users = DummyAuthorizer()
     users.add_user(USER, PASSWORD, folder, perm="elradfmwMT")
-    made = ThreadedFTPServer(("127.0.0.1", port), type("Handler", (FTPHandler,), {"authorizer": users}))
+
+    class Data(DTPHandler):
+        sent = 0
+
+        def send(self, data: bytes) -> int:
+            self.sent += len(data)
+            if self.sent > _AFTER and Path(folder, CUT).exists():
+                self.cmd_channel.close()
+                return 0
+            return int(super().send(data))
+
+    class Handler(FTPHandler):
+        authorizer, dtp_handler, use_sendfile = users, Data, False
+
+    made = ThreadedFTPServer(("127.0.0.1", port), Handler)
     threading.Thread(target=made.serve_forever, daemon=True).start()
     made.handler.auth_failed_timeout = 0  # seconds until a wrong password is answered
     print(made.address[1], flush=True)
     sys.stdin.read()
 
 
+def _webdav(folder: str, port: int) -> None:
+    from cheroot import wsgi
+    from wsgidav.wsgidav_app import WsgiDAVApp
+
+    app = WsgiDAVApp(
+        {
+            "provider_mapping": {"/": folder},
+            "http_authenticator": {"domain_controller": None},
+            "simple_dc": {"user_mapping": {"*": {USER: {"password": PASSWORD}}}},
+            "logging": {"enable": False},
+        }
+    )
+    made = wsgi.Server(("127.0.0.1", port), app)
+    made.prepare()
+    threading.Thread(target=made.serve, daemon=True).start()
+    print(made.bind_addr[1], flush=True)
+    sys.stdin.read()
+    made.stop()
+
+
 if __name__ == "__main__":
-    {"sftp": _sftp, "ftp": _ftp}[sys.argv[1]](sys.argv[2], int(sys.argv[3]))
+    {"sftp": _sftp, "ftp": _ftp, "webdav": _webdav}[sys.argv[1]](sys.argv[2], int(sys.argv[3]))

@@ -103,13 +103,19 @@ def is_transient(error: BaseException) -> bool:
     (True, False)
     """
     return any(
-        isinstance(e, CommitConflict | ConnectionError | TimeoutError | socket.gaierror)
+        isinstance(e, CommitConflict | ConnectionError | FileNotFoundError | TimeoutError | socket.gaierror)
         or os_error(e) in _PASSING
         or may_pass(str(e))
         or _is_busy(getattr(e, "code", None) or getattr(e, "status", None))
-        or _is_away({of.__name__ for of in type(e).__mro__})
+        or _is_away(_kinds(e))
         for e in _causes(error)
     )
+
+
+def _kinds(error: BaseException) -> set[str]:
+    """Return the names of an exception's classes; an EOFError that says why is that of a file which ends too early, and stays so."""
+    names = {of.__name__ for of in type(error).__mro__}
+    return names - {"EOFError"} if isinstance(error, EOFError) and error.args else names
 
 
 def _is_away(names: AbstractSet[str]) -> bool:

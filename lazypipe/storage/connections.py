@@ -17,10 +17,14 @@ from typing import TYPE_CHECKING, Any, BinaryIO, cast
 if TYPE_CHECKING:
     import fsspec
 
-__all__ = ["Pool", "create_whole", "created", "has_ended", "is_single"]
+__all__ = ["SILENCE", "Pool", "bound_silence", "create_whole", "created", "has_ended", "is_single"]
+
+SILENCE = 60.0
+"""Seconds without a byte after which a server is taken to be away, however long it takes to get all of them."""
 
 _NAMED = frozenset({"sftp", "ssh"})
 _SINGLE = _NAMED | {"ftp", "ftps"}
+_MOVING = frozenset({"webdav", "dav"})
 _SENT = 1 << 30
 """Bytes that go to an FTP server with one command: not every server takes a file in parts."""
 
@@ -38,6 +42,13 @@ def has_ended(fs: fsspec.AbstractFileSystem) -> bool:
         return transport is None or not transport.is_active()
     # nothing is to be read where nothing was asked, but for a goodbye, or the end
     return fs.ftp.sock is None or bool(select([fs.ftp.sock], [], [], 0)[0])
+
+
+def bound_silence(fs: fsspec.AbstractFileSystem) -> None:
+    """Have a server that stays connected and says nothing end in a TimeoutError: that of SFTP would be waited for without end."""
+    channel = getattr(getattr(fs, "ftp", None), "get_channel", None)
+    if channel is not None:
+        channel().settimeout(SILENCE)
 
 
 class Pool:
@@ -91,18 +102,22 @@ class _Sent:
 def create_whole(fs: fsspec.AbstractFileSystem, path: str, data: bytes) -> None:
     """Make a small file appear, whole and only if there is none; raises FileExistsError, and whatever the store raises.
 
-    Object stores have a request for that. Over SFTP a rename never replaces a file, where fsspec would look whether there is one and then write. Of other
-    protocols (FTP, HDFS, SMB) fsspec knows no better than to look first.
+    Object stores have a request for that. Over SFTP a rename never replaces a file, where fsspec would look whether there is one and then write; over WebDAV
+    a move need not. Of other protocols (FTP, HDFS, SMB) fsspec knows no better than to look first.
     """
-    if _NAMED.isdisjoint(_names(fs)):
+    if not _NAMED.isdisjoint(_names(fs)):
+        rename = fs.ftp.rename
+    elif not _MOVING.isdisjoint(_names(fs)):
+        rename = fs.client.move
+    else:
         fs.pipe_file(path, data, mode="create")
         return
     staged = f"{path}.{secrets.token_hex(8)}.tmp"
     try:
         fs.pipe_file(staged, data)
         try:
-            fs.ftp.rename(staged, path)
-        except OSError:
+            rename(staged, path)
+        except Exception:  # of whatever client
             if fs.exists(path):
                 raise FileExistsError(path) from None
             raise

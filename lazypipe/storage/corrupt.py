@@ -8,7 +8,6 @@ with other columns than expected: the first is for the network, the second for t
 from __future__ import annotations
 
 import re
-import zlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -20,19 +19,17 @@ from lazypipe.storage import uri as uris
 from lazypipe.storage.files import FileInfo
 from lazypipe.storage.formats import FORMATS, TEXT_FORMATS, TYPED_FORMATS
 from lazypipe.storage.parallel import in_parallel
-from lazypipe.storage.reasons import is_of_store
-from lazypipe.storage.scan import Reader, cannot_read, is_engine_error, os_error
+from lazypipe.storage.scan import Reader, cannot_read, is_damage
 from lazypipe.storage.text.by_row import TEXT, untold
 from lazypipe.storage.text.lines import bad_line, refuse_short_rows
 
-__all__ = ["CorruptFile", "OnCorrupt", "damaged", "is_damage", "preflight"]
+__all__ = ["CorruptFile", "OnCorrupt", "damaged", "preflight"]
 
 OnCorrupt = Literal["fail", "quarantine_file", "skip"]
 
 _PACKED = {".gz": (b"\x1f\x8b", "gzip"), ".zst": (b"\x28\xb5\x2f\xfd", "zstd")}
 _HEAD = 4096
 _NO_BYTES = "the file is empty (0 bytes)"
-_FETCHING = (FileNotFoundError, PermissionError, ConnectionError, TimeoutError, IsADirectoryError)
 
 
 @dataclass(frozen=True)
@@ -150,38 +147,6 @@ def _is_utf8(line: bytes, *, whole: bool) -> bool:
             continue
         return True
     return False
-
-
-def is_damage(error: BaseException) -> bool:
-    """Whether an error says that bytes could not be decoded, rather than that they could not be fetched.
-
-    Examples
-    --------
-    >>> is_damage(OSError("unexpected end of file")), is_damage(FileNotFoundError("gone"))
-    (True, False)
-    """
-    from tarfile import TarError
-    from zipfile import BadZipFile
-
-    error = _root(error)
-    if isinstance(error, SourceError):
-        return True  # said by ourselves, of what was read
-    if isinstance(error, _FETCHING) or os_error(error) is not None:
-        return False
-    return (is_engine_error(error) and not is_of_store(str(error))) or isinstance(
-        error, EOFError | ValueError | zlib.error | BadZipFile | TarError
-    )
-
-
-def _root(error: BaseException) -> BaseException:
-    """Return what a reader's own error stands for."""
-    while isinstance(error, SourceError):
-        # what a reader of ours raises, Polars hands on as its own cause
-        behind = error.__context__ if error.__cause__ in (None, error) else error.__cause__
-        if behind is None or behind is error:
-            break
-        error = behind
-    return error
 
 
 def damaged(files: Sequence[FileInfo], reader: Reader, schema: pl.Schema) -> list[tuple[FileInfo, str]]:

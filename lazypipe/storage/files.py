@@ -252,11 +252,11 @@ def _list(pattern: str, options: Mapping[str, Any] | None, endings: tuple[str, .
         inner = {k: v for k, v in (options or {}).items() if k != link}
         if "::" not in rest:
             inner = dict(inner.get(uris.protocol(rest), {}))  # of a chain, each link's settings stand by its name
-        there = [_head(rest, inner)] if uris.protocol(rest) in _WEB else _list(rest, inner, endings)
+        there = [_head(rest, inner)] if uris.protocol(rest) in uris.WEB else _list(rest, inner, endings)
         return [f._replace(uri=link + chain + f.uri) for f in there]
     if uris.is_local(pattern):
         return _list_local(uris.local_path(pattern), endings)
-    if uris.protocol(pattern) in (*_WEB, "hf") and "::" not in pattern:
+    if uris.protocol(pattern) in {*uris.WEB, "hf"} and "::" not in pattern:
         _refuse_secrets(pattern, options or {})
         return [_head(pattern)]
     return _list_remote(pattern, options, endings)
@@ -463,9 +463,6 @@ def _stats(start: str, names: Sequence[str], found: FileColumns) -> list[str]:
         if folder is not None:
             os.close(folder)
     return files
-
-
-_WEB = ("http", "https")
 
 
 def _refuse_secrets(uri: str, options: Mapping[str, Any]) -> None:

@@ -9,7 +9,7 @@ import json
 import os
 import secrets
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from errno import ENOTDIR
@@ -21,6 +21,7 @@ from lazypipe.errors import StorageError, first_line
 from lazypipe.storage import uri as uris
 from lazypipe.storage.appearing import appear
 from lazypipe.storage.connections import create_whole
+from lazypipe.storage.deleting import delete
 
 if TYPE_CHECKING:
     import fsspec
@@ -223,14 +224,13 @@ class NumberedFiles:
             with suppress(OSError):
                 os.unlink(staged)
 
-    def remove(self, number: int) -> None:
-        """Delete one file; somebody else may have been first."""
-        self.remove_named(f"{number:020}.json")
+    def remove(self, numbers: Iterable[int]) -> None:
+        """Delete files; somebody else may have been first."""
+        self.remove_named([f"{number:020}.json" for number in numbers])
 
-    def remove_named(self, name: str) -> None:
-        """Delete a file that has another name than a number."""
-        with suppress(FileNotFoundError):
-            self._fs.rm_file(f"{self._path}/{name}")
+    def remove_named(self, names: Iterable[str]) -> None:
+        """Delete files that have other names than numbers."""
+        delete(self._fs, [f"{self._path}/{name}" for name in names])
 
     def uri_of(self, number: int) -> str:
         """Return the URI of a file, whether it exists or not."""

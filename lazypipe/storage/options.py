@@ -107,6 +107,8 @@ def for_fsspec(protocol: str, options: Mapping[str, Any]) -> dict[str, Any]:
             found.setdefault("token", json.loads(value))
         elif protocol not in _PAIRS or not (name.lower() in _CLIENT or name.lower().startswith(_POLARS_ONLY)):
             found[name] = {**found.get(name, {}), **value} if isinstance(value, Mapping) else value
+    if isinstance(found.get("auth"), list):  # user and password, for which clients of the web take nothing but a tuple
+        found["auth"] = tuple(found["auth"])
     return found
 
 

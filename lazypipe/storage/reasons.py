@@ -9,6 +9,7 @@ from lazypipe.spec.words import type_name
 __all__ = [
     "AGAIN",
     "MASKED",
+    "NOT_FOUND",
     "grouped",
     "in_plain_words",
     "is_misfit",
@@ -20,6 +21,8 @@ __all__ = [
 
 MASKED = "***"
 """What stands in messages for personal data."""
+NOT_FOUND = "the file does not exist, or the server does not give it now"
+"""What FileNotFoundError of fsspec stands for: of a server that is busy, its caches say no more than that."""
 AGAIN = "deliver it again, or say on_corrupt: quarantine_file or skip"
 """What to do about a file that is damaged as a whole: there is nothing in it to mend by hand."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import itertools
 import re
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -13,7 +14,7 @@ from typing import Any
 
 import polars as pl
 
-from lazypipe.errors import SourceError, first_line
+from lazypipe.errors import SourceError, first_line, reason_of
 from lazypipe.spec.model import NOTHING
 from lazypipe.storage import hive
 from lazypipe.storage import uri as uris
@@ -23,13 +24,22 @@ from lazypipe.storage.files import FileInfo
 from lazypipe.storage.formats import FORMATS, INFER_ROWS, TEXT_FORMATS, TYPED_FORMATS
 from lazypipe.storage.parallel import in_parallel
 from lazypipe.storage.parquet.row_groups import RowPlaces
-from lazypipe.storage.reasons import AGAIN, grouped, in_plain_words, is_misfit, is_of_store, is_packing, too_narrow
+from lazypipe.storage.reasons import (
+    AGAIN,
+    NOT_FOUND,
+    grouped,
+    in_plain_words,
+    is_misfit,
+    is_of_store,
+    is_packing,
+    too_narrow,
+)
 from lazypipe.storage.text.by_row import COLUMNS, TEXT, BrokenText
 from lazypipe.storage.text.cells import Marks
 from lazypipe.storage.text.header import refuse_misread
 from lazypipe.storage.widen import with_fields
 
-__all__ = ["FILE_COLUMN", "Reader", "cannot_read", "is_engine_error", "os_error", "plain_reason"]
+__all__ = ["FILE_COLUMN", "Reader", "cannot_read", "is_damage", "is_engine_error", "os_error", "plain_reason"]
 
 FILE_COLUMN = "_lazypipe_file"
 """Column that carries the file a row came from, where it is asked for."""
@@ -47,6 +57,12 @@ _OS_ERROR = re.compile(r"([^:\s][^:]*) \(os error (\d+)\)")
 _INFER_DATES = 100
 _FETCH = "check permissions and network"
 """What to do about a file that a store does not give."""
+_SERVES_WHOLE = {
+    "Range request not supported": "serves only whole files, not parts of them",
+    "Content-Length Header missing": "does not say how long the file is",
+}
+"""What Polars' client says of a server of the web that it cannot read from by parts."""
+_FETCHING = (FileNotFoundError, PermissionError, ConnectionError, TimeoutError, IsADirectoryError)
 _OPENING = 512
 """Bytes that show what a file is, if it is something else than its name says."""
 _BEGIN = 1 << 16
@@ -63,6 +79,38 @@ def is_engine_error(error: BaseException) -> bool:
 def cannot_read(error: BaseException) -> bool:
     """Whether an exception says that files cannot be read: of the engine, or of who looked at them before it."""
     return is_engine_error(error) or isinstance(error, SourceError)
+
+
+def is_damage(error: BaseException) -> bool:
+    """Whether an error says that bytes could not be decoded, rather than that they could not be fetched.
+
+    Examples
+    --------
+    >>> is_damage(OSError("unexpected end of file")), is_damage(FileNotFoundError("gone"))
+    (True, False)
+    """
+    from tarfile import TarError
+    from zipfile import BadZipFile
+
+    error = _root(error)
+    if isinstance(error, SourceError):
+        return True  # said by ourselves, of what was read
+    if isinstance(error, _FETCHING) or os_error(error) is not None:
+        return False
+    return (is_engine_error(error) and not is_of_store(str(error))) or isinstance(
+        error, EOFError | ValueError | zlib.error | BadZipFile | TarError
+    )
+
+
+def _root(error: BaseException) -> BaseException:
+    """Return what a reader's own error stands for."""
+    while isinstance(error, SourceError):
+        # what a reader of ours raises, Polars hands on as its own cause
+        behind = error.__context__ if error.__cause__ in (None, error) else error.__cause__
+        if behind is None or behind is error:
+            break
+        error = behind
+    return error
 
 
 def plain_reason(error: BaseException) -> str:
@@ -421,15 +469,15 @@ class Reader:
             fixes = {}
         if "unexpected dtype when deserializing ndjson" in reason:
             fixes["ndjson"] = "declare what stands there, such as String or Int64, and cast it in a stage"
-        if "Range request not supported" in reason:
-            what = "cannot be read: the server serves only whole files, not parts of them"
+        if lacking := next((what for said, what in _SERVES_WHOLE.items() if said in reason), None):
+            what = f"cannot be read: the server {lacking}"
             return SourceError(what, uri=file.uri, fix="put simplecache:: in front of its URI, or copy it to a store")
         if narrow is not None and self.format in fixes:
             fixes[self.format] = (
                 f"declare a type in contract that holds it, in the place of {narrow}: text shows no widths, so evolve follows none"
             )
         fix = fixes.get(self.format, AGAIN)
-        if is_of_store(reason):
+        if is_of_store(reason) or (not uris.is_local(file.uri) and not is_damage(error)):
             return SourceError(f"cannot be read: {told}", uri=file.uri, fix=_FETCH)
         if (number := os_error(error)) is not None:  # the content is not known to be wrong
             may_not = number in (EACCES, EPERM)
@@ -454,7 +502,11 @@ class Reader:
         """Return why a file could not be read, in plain words."""
         if isinstance(error, SourceError):
             return in_plain_words(error.what, masked=self.masked)
-        return plain_reason(error) if os_error(error) else in_plain_words(first_line(error), masked=self.masked)
+        if os_error(error):
+            return plain_reason(error)
+        if isinstance(error, FileNotFoundError) and not is_of_store(first_line(error)):
+            return NOT_FOUND
+        return in_plain_words(reason_of(error), masked=self.masked)
 
     def _through_fsspec(
         self, names: Sequence[str], schema: pl.Schema, parts: Mapping[str, tuple[int, int]] = NOTHING

@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 from urllib.parse import quote
 
-from lazypipe.storage.connections import has_ended, is_single
+from lazypipe.storage.connections import SILENCE, bound_silence, has_ended, is_single
 from lazypipe.storage.options import for_fsspec, for_polars
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ __all__ = [
     "Redactor",
     "Secret",
     "file_system",
+    "has_objects",
     "is_local",
     "is_native",
     "is_object",
@@ -38,8 +39,12 @@ _PROTOCOL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+(?=::|://)")
 
 NATIVE = frozenset({"", "file", "s3", "s3a", "gs", "gcs", "az", "azure", "adl", "abfs", "abfss", "http", "https", "hf"})
 """Protocols that Polars reads itself, with its own range requests."""
-_OBJECTS = NATIVE - {"", "file", "http", "https", "hf"}
+WEB = frozenset({"http", "https"})
+"""Those of the web."""
+_OBJECTS = NATIVE - WEB - {"", "file", "hf"}
 """Those of object stores."""
+_LONGEST = "2h"
+"""How long a request of Polars to an object store may take, with all its bytes, which may be 64 MiB and come slowly; its own is without end."""
 
 
 _SURE, _WORD = 6, 4
@@ -178,8 +183,15 @@ def is_object(uri: str) -> bool:
 
 
 def polars_options(uri: str, options: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """Return the options of a storage as Polars takes them for a URI."""
-    return for_polars(protocol(uri), options or {})
+    """Return the options of a storage as Polars takes them for a URI.
+
+    Examples
+    --------
+    >>> polars_options("s3://b/x", None), polars_options("s3://b/x", {"timeout": "30s"}), polars_options("x", None)
+    ({'timeout': '2h'}, {'timeout': '30s'}, None)
+    """
+    found = for_polars(protocol(uri), options or {})
+    return {"timeout": _LONGEST, **(found or {})} if protocol(uri) in _OBJECTS else found
 
 
 def unknown_protocol(uri: str) -> str | None:
@@ -283,15 +295,33 @@ def file_system(uri: str, options: Mapping[str, Any] | None = None) -> tuple[fss
         names = [protocol(link) or link for link in uri.split("::")]
         how |= {n: for_fsspec(n, how[n]) for n in names if isinstance(how.get(n), Mapping)}
         how |= {n: {**how.get(n, {}), **_CACHES[n]} for n in names if n in _CACHES}
+        how |= {n: _bounded(how.get(n, {})) for n in names if n in WEB}
         how["skip_instance_cache"] = True
     else:
         how = for_fsspec(protocol(uri), how)
+        how = _bounded(how) if protocol(uri) in WEB else how
     fs, path = fsspec.core.url_to_fs(uri, **how)
     if is_single(protocol(uri)) and not _is_chain(uri) and has_ended(fs):
         fs.clear_instance_cache()
         fs, path = fsspec.core.url_to_fs(uri, **how)
+    bound_silence(getattr(fs, "fs", fs))
     fs.invalidate_cache()
     return fs, str(path)
+
+
+def _bounded(how: Mapping[str, Any]) -> dict[str, Any]:
+    """Return options with which a server of the web may take any time for a file, but not say nothing: five minutes for all of it are the client's own."""
+    try:
+        from aiohttp import ClientTimeout
+    except ImportError:  # fsspec says what to install
+        return dict(how)
+    timeout = ClientTimeout(total=None, sock_connect=SILENCE, sock_read=SILENCE)
+    return {**how, "client_kwargs": {"timeout": timeout, **how.get("client_kwargs", {})}}
+
+
+def has_objects(fs: fsspec.AbstractFileSystem) -> bool:
+    """Whether a file system is that of an object store."""
+    return not _OBJECTS.isdisjoint((fs.protocol,) if isinstance(fs.protocol, str) else fs.protocol)
 
 
 def make_folder(fs: fsspec.AbstractFileSystem, path: str) -> None:
@@ -299,8 +329,8 @@ def make_folder(fs: fsspec.AbstractFileSystem, path: str) -> None:
 
     Object stores have none. Their clients would ask for the bucket each time, and make one that a URI names by mistake.
     """
-    names = (fs.protocol,) if isinstance(fs.protocol, str) else fs.protocol
-    if _OBJECTS.isdisjoint(names):
+    if not has_objects(fs):
+        names = (fs.protocol,) if isinstance(fs.protocol, str) else fs.protocol
         for tries in range(_TRIES):
             try:
                 fs.makedirs(path, exist_ok=True)

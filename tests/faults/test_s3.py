@@ -24,6 +24,7 @@ from lazypipe.__main__ import main
 from lazypipe.errors import LazypipeError, SourceError, StorageError
 from lazypipe.run.retry import is_transient
 from lazypipe.storage import uri as uris
+from lazypipe.storage.datasets.log import CommitLog
 from lazypipe.storage.files import FileInfo
 from lazypipe.storage.numbered import NumberedFiles
 from lazypipe.storage.scan import Reader
@@ -466,6 +467,37 @@ def test_what_cannot_be_fetched_is_not_called_unreadable(
     assert sorted(lp.scan(str(tmp_path / "out/b")).collect()["id"]) == [2, 3]
 
 
+@pytest.mark.parametrize("method", ["GET", "PUT"])
+def test_what_a_store_refused_once_is_told_without_reading_again(
+    method: str, bucket: str, options: dict[str, Any], tmp_path: Path, proxy: Between
+) -> None:
+    """By then it may be back: whoever looks for a culprit finds none, and has read everything once more."""
+    options["max_retries"] = 0
+    for number in range(3):
+        rows = io.BytesIO()
+        pl.DataFrame({"id": [number]}).write_parquet(rows)
+        fs, path = uris.file_system(f"{bucket}/in/{number}.parquet", options)
+        fs.pipe_file(path, rows.getvalue())
+    made = lp.pipeline("p", base=str(tmp_path), state=str(tmp_path / "state"))
+    made = made.source("a", f"{bucket}/in/*.parquet", storage_options=options)
+    plan = made.output("b", f"{bucket}/b", storage_options=options, **{"from": "a"}).build().compile()
+    to = "/in/1.parquet" if method == "GET" else "/b/"
+    left = [503, 503]  # Polars asks once more
+    proxy.fate = lambda asked: left.pop() if left and asked[0] == method and to in asked[1] else None
+    proxy.take()
+    result = plan.run()
+    assert not left
+    reads = [path for asked, path in proxy.take() if asked == "GET" and ".parquet" in path]
+    with pytest.raises(LazypipeError) as raised:
+        result.raise_for_status()
+    place, what = (f"{bucket}/in/1.parquet: source 'a'", "read") if method == "GET" else (f"{bucket}/b", "written")
+    assert str(raised.value).startswith(f"{place}: cannot be {what}: object-store error: ")
+    assert is_transient(raised.value)
+    assert max(Counter(reads).values()) == (2 if method == "GET" else 1)
+    plan.run().raise_for_status()
+    assert sorted(lp.scan(f"{bucket}/b", storage_options=options).collect()["id"]) == [0, 1, 2]
+
+
 def test_what_a_run_asks_of_the_store(bucket: str, options: dict[str, Any], tmp_path: Path, proxy: Between) -> None:
     name = bucket.removeprefix("s3://")
 
@@ -501,6 +533,32 @@ def test_what_a_run_asks_of_the_store(bucket: str, options: dict[str, Any], tmp_
         ("PUT", "state/ledger"): 1,
         ("PUT", "state/runs"): 3,  # as it begins, after each output but the last, and at its end
     }
+
+
+@pytest.mark.parametrize("fate", [None, 501])
+def test_what_vacuum_asks_of_the_store(
+    fate: int | None, bucket: str, options: dict[str, Any], tmp_path: Path, proxy: Between
+) -> None:
+    for number in range(5):
+        deliver(bucket, options, f"{number}.csv", f"{number},mon,{number}\n")
+        pipeline(bucket, options, tmp_path).run().raise_for_status()
+    good = uris.file_system(f"{bucket}/good", options)
+    before = len(good[0].find(good[1]))
+    proxy.take()
+    proxy.fate = lambda asked: fate if asked[0] == "POST" and "delete" in asked[1] else None
+    gone = lp.vacuum(f"{bucket}/days", older_than=timedelta(), storage_options=options)
+    proxy.fate = lambda _: None
+    asked = Counter(method for method, _ in proxy.take())
+    assert len(gone) == 4  # and as many versions
+    if fate is None:
+        assert (asked["POST"], asked["DELETE"]) == (2, 0)
+    else:
+        assert asked["DELETE"] == 8
+    assert days(bucket, options) == [("mon", 10)]
+    assert len(good[0].find(good[1])) == before
+    fs, root = uris.file_system(f"{bucket}/days", options)
+    assert len(fs.find(root)) == 1
+    assert CommitLog(f"{bucket}/days.commits", options).versions() == [5]
 
 
 def test_a_bucket_that_is_missing_is_not_waited_for(

@@ -389,8 +389,8 @@ def test_vacuum_by_path_leaves_what_a_feed_of_changes_has_not_told_yet(world: Wo
         world.deliver(str(number), id=[number], x=[number])
         world.done()
     feed = Dataset(f"{world.uri}__changes")
-    feed.log.remove(3)  # as if the last two runs had been killed before they told of it
-    feed.log.remove(2)
+    feed.log.remove([3])  # as if the last two runs had been killed before they told of it
+    feed.log.remove([2])
     assert [(o.ending, o.held, o.dead) for o in outlook(Dataset(world.uri), 1)] == [((), (1, 2), 0)]
     lp.vacuum(world.uri, older_than=timedelta(0))
     assert Dataset(world.uri).log.versions() == [1, 2, 3]

@@ -12,10 +12,10 @@ import polars as pl
 import pytest
 
 from lazypipe.errors import SourceError
-from lazypipe.storage.corrupt import damaged, is_damage, preflight
+from lazypipe.storage.corrupt import damaged, preflight
 from lazypipe.storage.files import FileInfo, expand
 from lazypipe.storage.parallel import in_parallel
-from lazypipe.storage.scan import Reader
+from lazypipe.storage.scan import Reader, is_damage
 
 FRAME = pl.DataFrame({"x": [1, 2], "s": ["a", "b"]})
 
@@ -80,7 +80,10 @@ def test_an_archive_member_that_cannot_be_read_from_its_end(tmp_path: Path) -> N
 
 def test_a_file_that_cannot_be_fetched_is_no_corrupt_file(root: str) -> None:
     gone = FileInfo(f"{root}/gone.parquet", 100)
-    with pytest.raises(SourceError, match=r"gone.parquet: is not readable as parquet: "):
+    told = "cannot be read: the file does not exist, or the server does not give it now; check permissions and network"
+    if "://" not in root:
+        told = "is not readable as parquet: No such file or directory; fix the cause and run again"
+    with pytest.raises(SourceError, match=f"gone.parquet: {told}$"):
         preflight([gone], Reader("parquet"))
     assert damaged([gone], Reader("parquet"), FRAME.schema) == []
 

@@ -26,8 +26,8 @@ def test_the_last_number(files: NumberedFiles) -> None:
     assert files.last() == 10
     files.create_named("x" * 20 + ".json", b"{}")  # as long as a number, and behind it
     assert files.last() == 10
-    files.remove(10)
-    files.remove(10)
+    files.remove([10])
+    files.remove([10])
     assert files.last() == 9
 
 

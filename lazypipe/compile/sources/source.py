@@ -19,12 +19,12 @@ from lazypipe.spec.scope import Tally
 from lazypipe.spec.types import dtype_name
 from lazypipe.storage import hive
 from lazypipe.storage import uri as uris
-from lazypipe.storage.corrupt import CorruptFile, OnCorrupt, is_damage, preflight
+from lazypipe.storage.corrupt import CorruptFile, OnCorrupt, preflight
 from lazypipe.storage.datasets.units import UNIT, Units, as_uri, untagged
 from lazypipe.storage.files import FileInfo, expand, files_at
 from lazypipe.storage.formats import FORMATS, TEXT_FORMATS
 from lazypipe.storage.parallel import in_parallel
-from lazypipe.storage.scan import FILE_COLUMN, Reader
+from lazypipe.storage.scan import FILE_COLUMN, Reader, is_damage
 from lazypipe.storage.shape import Fit, Shape, fit, fitted, reader_of
 from lazypipe.storage.text import moments, wholes
 from lazypipe.storage.text.by_row import TEXT

@@ -6,6 +6,7 @@ import errno
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from urllib.parse import unquote, urlsplit
 
 import polars as pl
 
@@ -27,6 +28,10 @@ __all__ = ["explain_failure", "join_sides", "unreadable_file"]
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """A disk, a quota or a limit of size was reached: computing it all again would not tell more."""
+
+_READING = re.compile(r"Error performing (?:GET|HEAD) (\S+) in ")
+_WRITING = re.compile(r"Error performing (?:PUT|POST) ")
+"""What Polars' clients of stores say of a request that failed."""
 
 
 def explain_failure(
@@ -58,7 +63,9 @@ def explain_failure(
         return _with_source(error, nodes, snapshots)
     if isinstance(error, LazypipeError):
         return error
-    if os_error(error) not in _FULL:
+    if (away := _away(error, nodes, snapshots)) is not None:
+        return away
+    if os_error(error) not in _FULL and not _WRITING.search(first_line(error)):
         if (unread := unreadable_file(nodes, snapshots)) is not None:
             return unread
         for node in nodes.values():
@@ -75,6 +82,24 @@ def explain_failure(
         uri=target,
         fix="nothing was published; fix the cause and run again",
     )
+
+
+def _away(error: BaseException, nodes: Mapping[str, Node], snapshots: Mapping[str, Snapshot]) -> SourceError | None:
+    """Return the error for the file that a store did not give, by what its client asked for; None if that is not told.
+
+    To look for a culprit is to read everything again, and to find none once the store is back.
+    """
+    found = _READING.search(first_line(error))
+    if found is None:
+        return None
+    asked = unquote(urlsplit(found[1]).path)
+    for name, snapshot in snapshots.items():
+        source = nodes[name].source
+        for file in snapshot.files:
+            path = file.uri.partition("://")[2].partition("?")[0]  # the bucket may stand in the name of the host
+            if source is not None and asked in (f"/{path}", f"/{path.partition('/')[2]}"):
+                return source.located(source.reader.unreadable(file, error))
+    return None
 
 
 def unreadable_file(nodes: Mapping[str, Node], snapshots: Mapping[str, Snapshot]) -> SourceError | None:

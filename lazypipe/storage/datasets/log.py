@@ -421,7 +421,7 @@ class CommitLog:
                 raise StorageError(f"cannot commit: {first_line(error)}", uri=self.uri, fix=f"{seen}; {fix}") from error
             if made is not None:
                 with suppress(Exception):  # left to vacuum
-                    self.remove_lists(made)
+                    self.remove_lists([made])
             raise CommitConflict(
                 f"version {commit.version} was committed by another run",
                 uri=self.uri,
@@ -461,10 +461,10 @@ class CommitLog:
         data = commit.to_json_since(made)
         return data, replace(made, spent=len(data)), made.name
 
-    def remove_lists(self, name: str) -> None:
-        """Delete a file that no commit rests upon."""
-        self._files.remove_named(f"{_LISTS}/{name}")
+    def remove_lists(self, names: Iterable[str]) -> None:
+        """Delete files that no commit rests upon."""
+        self._files.remove_named([f"{_LISTS}/{name}" for name in names])
 
-    def remove(self, version: int) -> None:
-        """Delete one commit file (vacuum only); another vacuum may have been first."""
-        self._files.remove(version)
+    def remove(self, versions: Iterable[int]) -> None:
+        """Delete commit files (vacuum only); another vacuum may have been first."""
+        self._files.remove(versions)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -12,6 +12,7 @@ from lazypipe.errors import StorageError
 from lazypipe.storage import uri as uris
 from lazypipe.storage.datasets.dataset import Dataset
 from lazypipe.storage.datasets.log import DELTA, Commit
+from lazypipe.storage.deleting import delete
 from lazypipe.storage.lake import publish
 from lazypipe.storage.numbered import written_at
 from lazypipe.storage.parallel import in_parallel
@@ -61,27 +62,18 @@ def vacuum(
         return deleted
     # versions go before their files, and then the log is looked at once more: a rollback to one of them that was committed by then
     # keeps its files, and one that is committed later finds that the version is gone (Dataset.rollback)
-    for version in versions[:-keep]:
-        dataset.log.remove(version)
+    dataset.log.remove(versions[:-keep])
     for version in dataset.log.versions():
         if version > max(versions, default=0):
             needed.add(dataset.log.read(version))
     deleted = [path for path in deleted if path not in needed.files]
-    if uris.is_object(dataset.uri):  # each is a round trip
-        in_parallel(lambda path: fs.rm_file(f"{root}/{path}"), deleted)
-    else:
-        for path in deleted:
-            fs.rm_file(f"{root}/{path}")
+    delete(fs, [f"{root}/{path}" for path in deleted])
     if is_table:
         oldest = versions[max(0, len(versions) - keep)]
         publish.forget(dataset.uri, oldest, moment, limit, dataset.storage_options)
     _vacuum_figures(dataset, needed.figures, limit)
-    for name, details in rests.items():
-        if name not in needed.rests and written_at(details) <= limit:
-            dataset.log.remove_lists(name)
-    for path, details in dataset.log.half_written().items():
-        if written_at(details) <= limit:
-            fs.rm_file(path)
+    dataset.log.remove_lists([n for n, d in rests.items() if n not in needed.rests and written_at(d) <= limit])
+    delete(fs, [path for path, details in dataset.log.half_written().items() if written_at(details) <= limit])
     if uris.is_local(dataset.uri):
         _remove_empty_folders(root)
     return deleted
@@ -101,14 +93,19 @@ class _Needed:
 
 
 def _unneeded(
-    dataset: Dataset, listed: Mapping[str, Mapping[str, Any]], older: Iterable[int], limit: datetime
+    dataset: Dataset, listed: Mapping[str, Mapping[str, Any]], older: Sequence[int], limit: datetime
 ) -> Iterator[str]:
     """Yield the data files that ``older`` commits name, or none, if these were written before the limit; in their order."""
     nested = {p.partition(".commits/")[0] + "/" for p in listed if ".commits/" in p}
-    known = set()
-    for version in older:
+
+    def files(version: int) -> set[str]:
         with suppress(StorageError):  # damaged, and to be deleted anyway: its files go by their age
-            known |= {f.path for f in dataset.log.read(version).files}
+            return {f.path for f in dataset.log.read(version).files}
+        return set()
+
+    # of a store each is a round trip
+    read = [f for _, f in in_parallel(files, older)] if uris.is_object(dataset.uri) else map(files, older)
+    known = set[str]().union(*read)
     for path, details in listed.items():
         left_over = is_data_file(path) and written_at(details) <= limit and not path.startswith(tuple(nested))
         if path in known or left_over:
@@ -127,9 +124,8 @@ def _is_caught_up(dataset: Dataset) -> bool:
 def _vacuum_figures(dataset: Dataset, live: Collection[str], limit: datetime) -> None:
     fs, root = uris.file_system(dataset.figures, dataset.storage_options)
     with suppress(FileNotFoundError):
-        for path, details in fs.find(root, detail=True).items():
-            if path.rpartition("/")[2] not in live and written_at(details) <= limit:
-                fs.rm_file(path)
+        found = fs.find(root, detail=True)
+        delete(fs, [p for p, d in found.items() if p.rpartition("/")[2] not in live and written_at(d) <= limit])
 
 
 def _remove_empty_folders(root: str) -> None:

@@ -22,9 +22,10 @@ from fsspec.archive import AbstractArchiveFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 from fsspec.utils import infer_compression
 
-from lazypipe.errors import SourceError, first_line
+from lazypipe.errors import SourceError, first_line, reason_of
 from lazypipe.storage import uri as uris
 from lazypipe.storage.connections import Pool, is_single
+from lazypipe.storage.reasons import NOT_FOUND
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -47,10 +48,23 @@ def reading(uri: str) -> Iterator[None]:
     except SourceError:
         raise
     except FileNotFoundError as error:
-        msg = "the file does not exist"
-        raise SourceError(msg, uri=uri) from error
+        raise SourceError(NOT_FOUND, uri=uri) from error
     except (Exception, pl.exceptions.PanicException) as error:
-        raise SourceError(first_line(error), uri=uri) from error
+        raise SourceError(reason_of(error), uri=uri) from error
+
+
+@contextmanager
+def asking() -> Iterator[None]:
+    """Turn what clients raise when a connection ends into a ConnectionError: in a file, EOFError would mean that it is damaged."""
+    try:
+        yield
+    except EOFError as error:
+        msg = "the server ended the connection"
+        raise ConnectionError(msg) from error
+    except OSError as error:
+        if type(error) is OSError and error.errno is None:
+            raise ConnectionError(first_line(error)) from error
+        raise
 
 
 class Handle:
@@ -106,7 +120,7 @@ class Handle:
         self.file.close()
         self._owner = None
         back, self._back = self._back, None
-        if back is not None:
+        if back is not None and not getattr(self.file, "has_failed", False):
             back()
 
     def part(self, start: int, end: int) -> BinaryIO:
@@ -164,19 +178,41 @@ class _InMemory(Positioned):
         return cast("bytes", self._fs.cat_file(self._path, start=start, end=stop))
 
 
-class _Pipelined(Positioned):
-    """A file of paramiko's: a plain read waits for every 32 KiB in turn, ``readv`` asks for all of them at once."""
+class _Remote(Positioned):
+    """A file of a server: a connection that ends is neither the end of the file nor damage."""
 
-    def __init__(self, file: Any) -> None:
-        super().__init__(0, file.stat().st_size)
+    def __init__(self, file: Any, size: int) -> None:
+        super().__init__(0, size)
         self._file = file
+        self.has_failed = False
 
     def _fetch(self, start: int, stop: int) -> bytes:
-        return b"".join(self._file.readv([(start, stop - start)]))
+        self.has_failed = True  # whatever happens before the end: the connection may then owe an answer
+        with asking():
+            data = self._ask(start, stop)
+        if len(data) < stop - start:
+            msg = f"{len(data)} of {stop - start} bytes came"
+            raise ConnectionError(msg)
+        self.has_failed = False
+        return data
+
+    def _ask(self, start: int, stop: int) -> bytes:
+        self._file.seek(start)
+        return cast("bytes", self._file.read(stop - start))
 
     def close(self) -> None:
         self._file.close()
         super().close()
+
+
+class _Pipelined(_Remote):
+    """A file of paramiko's: a plain read waits for every 32 KiB in turn, ``readv`` asks for all of them at once."""
+
+    def __init__(self, file: Any) -> None:
+        super().__init__(file, file.stat().st_size)
+
+    def _ask(self, start: int, stop: int) -> bytes:
+        return b"".join(self._file.readv([(start, stop - start)]))
 
 
 class _Window(Positioned):
@@ -264,7 +300,8 @@ def open_handle(uri: str, storage_options: Mapping[str, Any] | None) -> Handle:
     back: Callable[[], None] | None = None
     if is_single(protocol):  # fsspec shares a connection by the thread that opened it, and Polars reads in others
         key = f"{os.getpid()} {protocol}://{member.partition('/')[0]} {options}"
-        fs = _CONNECTIONS.take(key, lambda: uris.file_system(uri, {**options, "skip_instance_cache": True})[0])
+        with asking():
+            fs = _CONNECTIONS.take(key, lambda: uris.file_system(uri, {**options, "skip_instance_cache": True})[0])
         path, back = f"/{member.partition('/')[2]}", partial(_CONNECTIONS.put, key, fs)
     else:
         fs, path = uris.file_system(uri, options)
@@ -273,13 +310,16 @@ def open_handle(uri: str, storage_options: Mapping[str, Any] | None) -> Handle:
     # Without cache_type fsspec reads 5 MiB ahead of every jump. Filesystems without a cache ignore the word.
     # That which keeps blocks has one of its own.
     how = {} if protocol == "blockcache" else {"cache_type": "none"}
-    file = fs.open(path, "rb", **how)
-    if hasattr(file, "readv"):
-        return Handle(cast("BinaryIO", _Pipelined(file)), random=True, owner=fs, back=back)
+    with asking():
+        file = fs.open(path, "rb", **how)
+        if hasattr(file, "readv"):
+            return Handle(cast("BinaryIO", _Pipelined(file)), random=True, owner=fs, back=back)
     random = file.seekable() and not isinstance(fs, AbstractArchiveFileSystem)
     if "http" in fs.protocol and not _knows_ranges(file):
         file.close()
         file, random = fs.open(path, "rb", block_size=0), False
+    if random and isinstance(size := getattr(file, "size", None), int):
+        file = _Remote(file, size)
     return Handle(file, random=random, owner=fs, back=back)
 
 

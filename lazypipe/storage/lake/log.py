@@ -17,6 +17,7 @@ import polars as pl
 
 from lazypipe.errors import StorageError, first_line
 from lazypipe.storage import uri as uris
+from lazypipe.storage.deleting import delete
 from lazypipe.storage.numbered import NumberedFiles, written_at
 
 __all__ = ["APP", "FOLDER", "Action", "DeltaLog", "Table"]
@@ -248,17 +249,11 @@ class DeltaLog:
     def forget_half_written(self, limit: datetime) -> None:
         """Delete what writers that were killed have left, once it is older than ``limit``."""
         fs, _ = uris.file_system(self.uri, self.storage_options)
-        for path, details in self.files.half_written().items():
-            if written_at(details) <= limit:
-                fs.rm_file(path)
+        delete(fs, [path for path, details in self.files.half_written().items() if written_at(details) <= limit])
 
     def forget_before(self, version: int) -> None:
         """Delete what came before a version that has a checkpoint."""
         fs, root = uris.file_system(self.uri, self.storage_options)
-        for number in self.files.numbers():
-            if number < version:
-                self.files.remove(number)
-        for number, names in self.checkpoints().items():
-            for name in names if number < version else ():
-                with suppress(FileNotFoundError):
-                    fs.rm_file(f"{root}/{name}")
+        self.files.remove([number for number in self.files.numbers() if number < version])
+        older = [name for number, names in self.checkpoints().items() if number < version for name in names]
+        delete(fs, [f"{root}/{name}" for name in older])

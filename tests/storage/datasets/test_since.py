@@ -150,7 +150,7 @@ def test_what_has_become_short_is_read_without_lists(uri: str) -> None:
     short = deliver(uri, SEEN[:10])
     assert short.rest is None
     log = Dataset(uri).log
-    log.remove_lists(long.name)
+    log.remove_lists([long.name])
     assert log.read(3).info["seen"] == SEEN[:10]
     with pytest.raises(StorageError, match="refers to file lists that are gone"):
         log.read(2)
