@@ -276,13 +276,14 @@ class Plan(CompiledPipeline):
         now: datetime | None = None,
         actor: str | None = None,
         code: str | None = None,
+        emit: Sequence[Transport] = (),
     ) -> ReplayResult:
         """Put an output's quarantined rows through its gate again. Rows that pass now move into the output, once.
 
         Call it after a rule, a repair or reference data has changed. With ``mode: upsert``, and ``scd2`` with ``event_time``, they are merged
         as rows that arrive late: an older row replaces no newer one. With ``delete``, ``snapshot``, ``replace_partitions``, and ``scd2`` without
         ``event_time``, deliver the corrected rows again. (Rows that were quarantined by gates of sources and inner stages are judged again in every
-        full run.) Parameters are as for ``run``.
+        full run.) Parameters are as for ``run``. The OpenLineage events name the quarantine as the input.
 
         Raises
         ------
@@ -296,7 +297,7 @@ class Plan(CompiledPipeline):
         from lazypipe.run.context import run_id
 
         moment = time_of_run(now)
-        return replays.replay(self, output, run=run or run_id(moment), now=moment, actor=actor, code=code)
+        return replays.replay(self, output, run=run or run_id(moment), now=moment, actor=actor, code=code, emit=emit)
 
     def late(self, output: str) -> pl.LazyFrame:
         """Scan the rows that came too late for the windows of an output.

@@ -32,7 +32,11 @@ from lazypipe.incremental.feed import WRITE
 from lazypipe.incremental.merging import overtaken, refuse_repeated
 from lazypipe.incremental.put_aside import put_aside
 from lazypipe.incremental.work import Work
+from lazypipe.records import body as bodies
+from lazypipe.records.emitter import Emitter
+from lazypipe.records.transport import Transport
 from lazypipe.run import layouts
+from lazypipe.run.body import head
 from lazypipe.run.context import Run
 from lazypipe.run.recorder import Aside, Recorder
 from lazypipe.run.segment.aside import REPEATED_KEY, go_back, in_force
@@ -88,6 +92,7 @@ def replay(
     now: datetime,
     actor: str | None = None,
     code: str | None = None,
+    emit: Sequence[Transport] = (),
 ) -> ReplayResult:
     """Put an output's quarantined rows through its gate again, as it is compiled now.
 
@@ -109,7 +114,7 @@ def replay(
         raise LazypipeError(f"output {output!r} is one {target.format} file, which has no quarantine to replay")
     _refuse_mode(output, target)
     _refuse_comparing(plan.nodes[target.stage], output, target)
-    found = _replayed(plan, output, target, run, now, actor, code)
+    found = _replayed(plan, output, target, run, now, actor, code, emit)
     return replace(found, elsewhere=_elsewhere(plan, target.stage))
 
 
@@ -146,7 +151,14 @@ def _elsewhere(plan: CompiledPipeline, stage: str) -> dict[str, int]:
 
 
 def _replayed(
-    plan: CompiledPipeline, output: str, target: Output, run: str, now: datetime, actor: str | None, code: str | None
+    plan: CompiledPipeline,
+    output: str,
+    target: Output,
+    run: str,
+    now: datetime,
+    actor: str | None,
+    code: str | None,
+    emit: Sequence[Transport],
 ) -> ReplayResult:
     data = Dataset(target.to, target.storage_options)
     aside = Dataset(f"{target.to}__quarantine", target.storage_options)
@@ -173,7 +185,7 @@ def _replayed(
     if back is not None:
         recorder.put_aside(output, Aside.back(target.stage, aside.uri, back))
     work = _Replay(plan, output, target, data, aside, current, held, latest, recorder, now)
-    return work.recorded(work.run_all if done is None else lambda: work.finish(done))
+    return work.recorded(work.run_all if done is None else lambda: work.finish(done), Emitter(plan, emit))
 
 
 def _as_input(plan: CompiledPipeline, aside: Dataset, held: Commit) -> dict[str, Any]:
@@ -238,21 +250,43 @@ class _Replay:
     def run(self) -> str:
         return self.recorder.run
 
-    def recorded(self, work: Callable[[], ReplayResult]) -> ReplayResult:
-        """Do the work, and have the ledger say how it went."""
+    def recorded(self, work: Callable[[], ReplayResult], emitter: Emitter) -> ReplayResult:
+        """Do the work, and have the ledger, and who takes events, say how it went."""
         begun = time.perf_counter()
+        emitter.emit(lambda: self.body(begun, "running", ()))
         try:
             result = work()
         except BaseException as failure:
             refused = isinstance(failure, GateError)
             stopped = isinstance(failure, KeyboardInterrupt)
             status = "gate_failed" if refused else "interrupted" if stopped else "error"
-            self.recorder.finish([(None, self.said(begun, status, None, failure))], status, first_line(failure))
+            said = self.said(begun, status, None, failure)
+            self.recorder.finish([(None, said)], status, first_line(failure))
+            emitter.emit(lambda: self.body(begun, status, (said,)))
+            emitter.finish()
             raise
-        warning, error = self.recorder.finish([(None, self.said(begun, "done", result))], "done", None)
+        done = self.said(begun, "done", result)
+        warning, error = self.recorder.finish([(None, done)], "done", None)
+        gates = {} if result.report is None else {self.node.name: result.report}
+        emitter.emit(lambda: self.body(begun, "done", (done,)), gates)
+        told = emitter.finish()
         if error is not None:
             raise error
-        return replace(result, warnings=(warning,) if warning else ())
+        return replace(result, warnings=(*((warning,) if warning else ()), *told))
+
+    def body(self, begun: float, status: str, segments: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """Return what an event is made of."""
+        recorder = self.recorder
+        of = {
+            "data": bodies.data(recorder.written.get(self.output, ())),
+            "quarantine": [a.to_dict() for a in recorder.asides.get(self.output, ())],
+        }
+        return {
+            **head(recorder, status=status, seconds=time.perf_counter() - begun),
+            "inputs": recorder.inputs,
+            "segments": [{**of, **s} for s in segments],
+            "error": None,
+        }
 
     def said(
         self, begun: float, status: str, result: ReplayResult | None, error: BaseException | None = None
