@@ -289,7 +289,7 @@ def test_replays_end_where_the_rows_would_have(mode: str, steps: list[Any]) -> N
         world.most = 9
         world.work("replay")
         world.check()
-        if world.state.aside:
+        if world.state.aside or world.state.taken < len(world.deliveries):
             return  # of rows that came in one run with others of their key
         every = [Aside(n, r, n) for n, rows in enumerate(world.deliveries, 1) for r in rows]
         assert world.published(every) == world.published(world.state.let_in)
