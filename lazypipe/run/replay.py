@@ -21,7 +21,7 @@ import polars as pl
 from lazypipe.compile.compiled import CompiledPipeline
 from lazypipe.compile.node import Node, ancestors
 from lazypipe.compile.outputs.modes import places, written_schema
-from lazypipe.errors import GateError, LazypipeError, RunError, StorageError, first_line
+from lazypipe.errors import CommitConflict, GateError, LazypipeError, RunError, StorageError, first_line
 from lazypipe.gates.alone import mark_repeats
 from lazypipe.gates.report import GateReport
 from lazypipe.gates.rule import PREVIOUS, Check, Reference
@@ -327,9 +327,15 @@ class _Replay:
             **_tagged(self.plan.tags(self.node.name)),
             **self.recorder.info,
         }
-        made = self.aside.commit(
-            files, self.held.schema, run=commit.run, time=self.now, info=info, expected=self.latest.version
-        )
+        try:
+            made = self.aside.commit(
+                files, self.held.schema, run=commit.run, time=self.now, info=info, expected=self.latest.version
+            )
+        except CommitConflict:
+            made = self.aside.read()
+            if made.info.get("replayed") != commit.run:
+                raise
+            # another replay that began meanwhile has finished this one
         self.recorder.put_aside(self.output, Aside(self.node.name, self.aside.uri, made, files, "replace"))
         left = sum(f.rows for f in files)
         return ReplayResult(self.output, said["healed"], said["superseded"], left, commit.version)

@@ -12,6 +12,7 @@ import pytest
 
 import lazypipe as lp
 from lazypipe.errors import GateError, LazypipeError
+from lazypipe.run.replay import _Replay
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 ROWS = {"id": [1, 2, 3, 4, 5, 5], "email": ["a@x", None, "c", "d@x", "e@x", "f@x"], "n": [1, 2, 3, -4, 5, 5]}
@@ -218,6 +219,22 @@ def test_a_replay_killed_between_its_two_commits_is_finished(tmp_path: Path, mon
     assert sorted(aside(tmp_path)) == [4]
     assert looser.replay("kept", run="r4", now=NOW).healed == 0
     assert published(tmp_path) == [1, 2, 3, 5, 5]
+
+
+def test_a_replay_that_another_one_finishes_is_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan(tmp_path, STRICT, POSITIVE).run(run="r1", now=NOW).raise_for_status()
+    looser, finish = plan(tmp_path, POSITIVE), _Replay.finish
+
+    def overtaken(self: Any, commit: Any) -> Any:
+        monkeypatch.setattr(_Replay, "finish", finish)
+        assert looser.replay("kept", run="r3", now=NOW).healed == 1
+        return finish(self, commit)
+
+    monkeypatch.setattr(_Replay, "finish", overtaken)
+    found = looser.replay("kept", run="r2", now=NOW)
+    assert (found.healed, found.remaining, found.version) == (1, 1, 2)
+    assert published(tmp_path) == [1, 2, 3, 5, 5]
+    assert sorted(aside(tmp_path)) == [4]
 
 
 def test_a_gate_that_fails_moves_nothing(tmp_path: Path) -> None:
