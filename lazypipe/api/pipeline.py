@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import date, datetime
 from functools import partial
@@ -23,6 +23,7 @@ from lazypipe.storage.datasets.log import log_of
 
 if TYPE_CHECKING:
     from lazypipe.plan.graph import Lineage
+    from lazypipe.records.transport import Transport
     from lazypipe.run.panes import WindowHistory
     from lazypipe.run.pull import Pulled, Reader
     from lazypipe.run.replay import ReplayResult
@@ -243,6 +244,7 @@ def replay(
     params: Mapping[str, Any] | None = None,
     actor: str | None = None,
     code: str | None = None,
+    emit: Sequence[Transport] = (),
 ) -> ReplayResult:
     """Put an output's quarantined rows through its gate again: ``Plan.replay``, which also takes a definition.
 
@@ -254,7 +256,7 @@ def replay(
     plan = pipeline
     if not isinstance(plan, Plan):
         plan = Pipeline.of(plan).compile(now=now, outputs=[output], params=params)
-    return plan.replay(output, run=run, now=now, actor=actor, code=code)
+    return plan.replay(output, run=run, now=now, actor=actor, code=code, emit=emit)
 
 
 def trace(

@@ -294,17 +294,20 @@ class Plan(CompiledPipeline):
         now: datetime | None = None,
         actor: str | None = None,
         code: str | None = None,
+        emit: Sequence[Transport] = (),
     ) -> ReplayResult:
         """Put an output's quarantined rows through its gate again. Rows that pass now move into the output, once.
 
-        Call it after a rule, a repair or reference data has changed. It works for outputs with ``mode: replace`` or ``append``; in other modes,
-        corrected rows take their place when they are delivered again. (Rows that were quarantined by gates of sources and inner stages are judged
-        again in every full run.) Parameters are as for ``run``.
+        Call it after a rule, a repair or reference data has changed. With ``mode: upsert``, and ``scd2`` with ``event_time``, they are merged
+        as rows that arrive late: an older row replaces no newer one. With ``delete``, ``snapshot``, ``replace_partitions``, and ``scd2`` without
+        ``event_time``, deliver the corrected rows again. (Rows that were quarantined by gates of sources and inner stages are judged again in every
+        full run.) Parameters are as for ``run``. The OpenLineage events name the quarantine as the input.
 
         Raises
         ------
         LazypipeError
-            If there is no such output, if it is not a dataset, or if it has another mode.
+            If there is no such output, if it is not a dataset, if its mode cannot be replayed, or if the gate
+            compares rows with others that are not in quarantine.
         GateError
             If the gate fails; no row was moved.
         """
@@ -313,7 +316,7 @@ class Plan(CompiledPipeline):
 
         refuse_forked()
         moment = time_of_run(now)
-        return replays.replay(self, output, run=named(run, moment), now=moment, actor=actor, code=code)
+        return replays.replay(self, output, run=named(run, moment), now=moment, actor=actor, code=code, emit=emit)
 
     def late(self, output: str) -> pl.LazyFrame:
         """Scan the rows that came too late for the windows of an output.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,13 @@ def add(commands: Commands) -> None:
         "--head",
         metavar="NUMBER:HASH",
         help="check that the ledger still contains this record, noted down earlier as its last one",
+    )
+    ledger.add_argument(
+        "--former-key",
+        action="append",
+        default=[],
+        metavar="VARIABLE",
+        help="as --verify; the environment variable with a key that signed earlier records. Repeat it, oldest first",
     )
     ledger.add_argument("--output", help="list only runs of this output")
     ledger.add_argument(
@@ -162,9 +170,16 @@ def _of(target: str) -> str | lp.Pipeline:
     return next(iter(found.values()))
 
 
+def _variable(name: str) -> str:
+    """Return the value of an environment variable."""
+    if name not in os.environ:
+        raise lp.LazypipeError(f"--former-key {name}: there is no environment variable {name}; set it to the key")
+    return os.environ[name]
+
+
 def _ledger(options: argparse.Namespace) -> int:
     ledger = lp.ledger(_of(options.file), storage_options=storage_options(options))
-    checks = options.verify or options.data or options.head is not None
+    checks = options.verify or options.data or options.head is not None or bool(options.former_key)
     asked = {
         "--verify": checks,
         "--output": options.output is not None,
@@ -173,7 +188,8 @@ def _ledger(options: argparse.Namespace) -> int:
     if len(several := [flag for flag, given in asked.items() if given]) > 1:
         raise lp.LazypipeError(f"{' and '.join(several)} ask for different things; give one of them")
     if checks:
-        found = ledger.verify(options.head, data=options.data)
+        former = [_variable(name) for name in options.former_key]
+        found = ledger.verify(options.head, data=options.data, former_keys=former)
         write_json(found.to_dict()) if options.json else print(found)
         return 0 if found.ok else 3
     told: Sequence[lp.Holding | lp.Entry]

@@ -41,7 +41,7 @@ def add(commands: Commands) -> None:
         action="append",
         required=True,
         metavar="COLUMN=VALUE",
-        help="the key of the row; repeat it for each column of the key",
+        help="the key of the row; repeat it for each column of the key. COLUMN=null is a row without a value (in a column of text, the text 'null')",
     )
     trace.add_argument(
         "--version",

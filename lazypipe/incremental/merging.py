@@ -18,7 +18,7 @@ from lazypipe.errors import RunError
 from lazypipe.storage.in_python import for_python
 from lazypipe.storage.reasons import MASKED
 
-__all__ = ["Merged", "merge_upsert", "merge_versions", "refuse_nulls", "shown_key"]
+__all__ = ["Merged", "merge_upsert", "merge_versions", "overtaken", "refuse_nulls", "refuse_repeated", "shown_key"]
 
 _NEW, _KIND, _HAD, _GONE, _OLD = (f"__lazypipe_{n}" for n in ("new", "kind", "had", "gone", "old"))
 _SAME, _ROWS, _BEFORE, _COUNTS = (f"__lazypipe_{n}" for n in ("same", "rows", "before", "counts"))
@@ -77,7 +77,7 @@ def merge_upsert(
     """
     if order:
         new = _distinct(new)
-    _refuse_repeated(
+    refuse_repeated(
         new, key, order, "say with order_by or event_time which is the latest", "name more columns in order_by", masked
     )
     removes = pl.lit(value=False) if deleted is None else deleted.fill_null(value=False)
@@ -163,7 +163,7 @@ def merge_versions(
     if new[_FROM].null_count():
         told = shown_key(for_python(new.filter(pl.col(_FROM).is_null()).head(1)).row(0, named=True), key, masked)
         raise RunError(f"{told} has no event time; fill it in the stage, or quarantine such rows with a rule not_null")
-    _refuse_repeated(new, key, [_FROM], "", "name in event_time a column that tells them apart", masked)
+    refuse_repeated(new, key, [_FROM], "", "name in event_time a column that tells them apart", masked)
     marks = new.select(*key, _FROM).clear() if gone is None else gone.select(*key, _FROM)
     again, ends_of_none = _remembered(old, marks, key, ignore)
     if deleted is not None:
@@ -264,14 +264,40 @@ def _changed(old: pl.DataFrame, made: pl.DataFrame, key: Sequence[str]) -> tuple
     return put, others.filter(pl.col(_BEFORE).is_not_null()).select(key)
 
 
+def overtaken(
+    rows: pl.DataFrame, by: pl.DataFrame, key: Sequence[str], order: Sequence[str], *, equal: bool = False
+) -> pl.Series:
+    """Say of each row whether another frame has one of its key at a later place in the order, or, with ``equal``, at the same one.
+
+    Null is the earliest of all places. Without an order, all places are the same.
+
+    Examples
+    --------
+    >>> rows, by = pl.DataFrame({"k": [1, 1, 2], "t": [None, 5, 5]}), pl.DataFrame({"k": [1], "t": [5]})
+    >>> overtaken(rows, by, ["k"], ["t"]).to_list(), overtaken(rows, by, ["k"], ["t"], equal=True).to_list()
+    ([True, False, False], [True, True, False])
+    """
+    names = [*dict.fromkeys([*key, *order])]
+    both = pl.concat([rows.select(names).with_row_index(_NEW), by.select(names)], how="diagonal_relaxed")
+    both = both.sort(*order, nulls_last=False) if order else both
+    steps = pl.any_horizontal(pl.lit(value=False), *(pl.col(n).ne_missing(pl.col(n).shift(1)) for n in order))
+    both = both.with_columns((steps & (pl.int_range(pl.len()) > 0)).cum_sum().alias(_KIND))
+    mine, theirs = both.filter(pl.col(_NEW).is_not_null()), both.filter(pl.col(_NEW).is_null())
+    last = theirs.group_by(key).agg(pl.col(_KIND).max().alias(_HAD))
+    # streaming: in memory Polars finds no partner for NaN where both sides are in order
+    joined = mine.lazy().join(last.lazy(), on=[*key], how="left", nulls_equal=True).sort(_NEW)
+    later = pl.col(_HAD) >= pl.col(_KIND) if equal else pl.col(_HAD) > pl.col(_KIND)
+    return joined.select(later.fill_null(value=False)).collect(engine="streaming").to_series()
+
+
 def _distinct(rows: pl.DataFrame) -> pl.DataFrame:
     return rows.unique(maintain_order=True)
 
 
-def _refuse_repeated(
+def refuse_repeated(
     rows: pl.DataFrame, key: Sequence[str], order: Sequence[str], lacking: str, equal: str, masked: Collection[str]
 ) -> None:
-    """Raise where rows that come cannot be told apart, with what to do where there is no order, and where places in it are equal."""
+    """Raise RunError where rows that come cannot be told apart, with what to do where there is no order, and where places in it are equal."""
     within = [*key, *order]
     repeated = rows.filter(pl.struct(within).is_duplicated())
     if not repeated.height:

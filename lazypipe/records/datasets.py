@@ -39,6 +39,8 @@ class Datasets:
 
     def inputs(self) -> list[dict[str, Any]]:
         """Return a dataset for each URI pattern that the run's segments read."""
+        if self._replayed is not None:
+            return [*self._read_again()]
         used = {n for s in self.plan.segments for n in (*s.nodes, *s.lookups)}
         return _merged(d for n, node in self.plan.nodes.items() if n in used for d in self._source(n, node))
 
@@ -46,7 +48,32 @@ class Datasets:
         """Return a dataset for each output and its feeds, and for each quarantine that the gates of the run may fill."""
         # those that only take rows out of what another holds say the least of it
         named = sorted(self.plan.outputs.items(), key=lambda one: one[1].mode == "delete")
+        if self._replayed is not None:
+            of = self.plan.outputs[self._replayed]
+            return _merged([self._output(self._replayed, of), *self._quarantines(of.stage)])
         return _merged([*(self._output(n, o) for n, o in named), *self._feeds(), *self._quarantines()])
+
+    @property
+    def _replayed(self) -> str | None:
+        """The output of which this is a replay: that reads its quarantine, and writes no other output."""
+        read = [n.removesuffix(_QUARANTINE) for n in self.body["inputs"]] if self.body.get("kind") == "replay" else []
+        return read[0] if read else None
+
+    def _read_again(self) -> Iterable[dict[str, Any]]:
+        """Return the quarantine that a replay reads."""
+        (read,) = self.body["inputs"].values()
+        figures = {"size": sum(f["size"] for f in read["files"]), "fileCount": len(read["files"])}
+        version = facet("DatasetVersionDatasetFacet", datasetVersion=str(read["version"]))
+        node = self.plan.outputs[str(self._replayed)].stage
+        for made in self._quarantines(node):
+            facets = {n: f for n, f in made["facets"].items() if n != "columnLineage"}
+            statistics = facet("InputStatisticsInputDatasetFacet", **figures)
+            yield {
+                "namespace": made["namespace"],
+                "name": made["name"],
+                "facets": {**facets, "version": version},
+                "inputFacets": {"inputStatistics": statistics},
+            }
 
     def _source(self, name: str, node: Node) -> list[dict[str, Any]]:
         if node.source is None:
@@ -109,7 +136,7 @@ class Datasets:
         report = self.gates.get(written)
         if report is not None and stage is not None:
             facets["dataQualityAssertions"] = data_quality_assertions(report, producer=PRODUCER)
-        if done and output.mode == "replace":
+        if done and output.mode == "replace" and self._replayed is None:
             change = "CREATE" if version == 1 else "OVERWRITE"
             facets["lifecycleStateChange"] = facet("LifecycleStateChangeDatasetFacet", lifecycleStateChange=change)
         made = _named(public(self.plan.redact(output.to)), output.format, facets)
@@ -124,13 +151,13 @@ class Datasets:
                 facets = {"documentation": about, **self._lineage_facet(place.name)}
                 yield _named(public(place.uris[0]), "dataset", facets)
 
-    def _quarantines(self) -> Iterable[dict[str, Any]]:
+    def _quarantines(self, only: str | None = None) -> Iterable[dict[str, Any]]:
         done = {s["name"] for s in self.body["segments"] if s["status"] in ("done", "unchanged")}
         published = {n for s in self.plan.segments if s.name in done for n in s.nodes}
         used = {n for s in self.plan.segments for n in s.nodes}
         for place in self._lineage.places if self._lineage else ():
             name = place.name.removesuffix(_QUARANTINE)
-            if place.kind != "quarantine" or name not in used:
+            if place.kind != "quarantine" or name not in used or only not in (None, name):
                 continue
             node = self.plan.nodes[name]
             facets = {

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from blake3 import blake3
 
-from lazypipe.errors import StorageError, first_line
+from lazypipe.errors import LazypipeError, StorageError, first_line
 from lazypipe.records.entry import Entry, sealed, signature_of
 from lazypipe.records.proof import whole
 from lazypipe.spec.moment import utc_moment
@@ -268,7 +268,12 @@ class Ledger:
         return made
 
     def verify(
-        self, head: Head | tuple[int, str] | str | None = None, *, datasets: Iterable[str] = (), data: bool = False
+        self,
+        head: Head | tuple[int, str] | str | None = None,
+        *,
+        datasets: Iterable[str] = (),
+        data: bool = False,
+        former_keys: Iterable[str] = (),
     ) -> Verification:
         """Check that no record was edited, removed, reordered or inserted, and, if there is a key, the signatures.
 
@@ -281,18 +286,24 @@ class Ledger:
         data
             Whether to read the data files of these datasets, too, and compare them with the hashes recorded when they were written. If no
             datasets are given, those of all datasets and exports in the ledger.
+        former_keys
+            The keys that signed earlier records, oldest first, where the key was changed. A record signed with one of them behind a record
+            signed with a later one is reported.
 
         Raises
         ------
         LazypipeError
-            If what is given is no head.
+            If what is given is no head, or there are former keys and no key.
         """
         from lazypipe.records import verify
         from lazypipe.records.verify import Head
 
         known = None if head is None else Head.of(head)
         named = [datasets] if isinstance(datasets, str) else datasets
-        return verify.verify(self._files, self._key, known, tuple(map(whole, named)), data=data)
+        former = (former_keys,) if isinstance(former_keys, str) else tuple(former_keys)
+        if former and self._key is None:
+            raise LazypipeError("former keys were given, and no key that signs now; give that too: lp.ledger(…, key=…)")
+        return verify.verify(self._files, self._key, known, tuple(map(whole, named)), data=data, former=former)
 
 
 def object_name(key: str) -> str:

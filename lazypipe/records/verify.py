@@ -127,7 +127,13 @@ class Verification:
 
 
 def verify(
-    files: NumberedFiles, key: str | None, head: Head | None, datasets: Sequence[str], *, data: bool = False
+    files: NumberedFiles,
+    key: str | None,
+    head: Head | None,
+    datasets: Sequence[str],
+    *,
+    former: Sequence[str] = (),
+    data: bool = False,
 ) -> Verification:
     """Read every record and compare it with its seal, its place, its neighbours, its signature and what it names."""
     numbers = files.numbers()
@@ -140,7 +146,7 @@ def verify(
         else:
             good[number] = found
     problems += _misplaced(files, good)
-    problems += _signatures(files, good, key)
+    problems += _signatures(files, good, key, former)
     problems += _objects(files, good)
     problems += [] if head is None else _anchored(files, good, numbers, head)
     problems += [f for uri in datasets for f in _commits(uri, good.values())]
@@ -169,7 +175,10 @@ def verify(
 
 def _read(files: NumberedFiles, number: int) -> Entry | Finding:
     uri = files.uri_of(number)
-    data = files.read(number)
+    try:
+        data = files.read(number)
+    except StorageError as error:  # one that cannot be read hides nothing of what is wrong with the others
+        return Finding(number, uri, f"{error.what}; restore it from a backup")
     if data is None:
         return Finding(number, uri, "went while the ledger was read")
     try:
@@ -209,21 +218,33 @@ def _misplaced(files: NumberedFiles, good: Mapping[int, Entry]) -> Iterator[Find
             yield Finding(number, files.uri_of(number), what)
 
 
-def _signatures(files: NumberedFiles, good: Mapping[int, Entry], key: str | None) -> Iterator[Finding]:
+def _signatures(
+    files: NumberedFiles, good: Mapping[int, Entry], key: str | None, former: Sequence[str]
+) -> Iterator[Finding]:
     if key is None:
         return
-    signing = False
-    others = [n for n, e in good.items() if e.signature is not None and e.signature != signature_of(e.blake3, key)]
-    if len(others) > 1 and len(others) == sum(e.signature is not None for e in good.values()):
-        what = f"none of its {len(others):,} signatures was made with this key; give the key that signed them"
-        yield Finding(None, files.uri, what)
+    keys = [*former, key]
+    by = {
+        n: [i for i, k in enumerate(keys) if e.signature == signature_of(e.blake3, k)]
+        for n, e in good.items()
+        if e.signature is not None
+    }
+    if len(by) > 1 and not any(by.values()):
+        which = "this key; give the key" if not former else "these keys; give the keys"
+        yield Finding(None, files.uri, f"none of its {len(by):,} signatures was made with {which} that signed them")
         return
+    signing, reached = False, 0
     for number, entry in good.items():
         if entry.signature is None and signing:
             yield Finding(number, files.uri_of(number), "is not signed, and records before it are")
-        elif number in others:
-            yield Finding(number, files.uri_of(number), "its signature was not made with this key")
+        elif number in by and not by[number]:
+            which = "this key" if not former else "any of these keys"
+            yield Finding(number, files.uri_of(number), f"its signature was not made with {which}")
+        elif number in by and by[number][-1] < reached:
+            what = "was signed with a former key, and records before it with a later one"
+            yield Finding(number, files.uri_of(number), what)
         signing = signing or entry.signature is not None
+        reached = max([reached, *by.get(number, ())[:1]])
     if good and not signing:
         last = max(good)
         yield Finding(last, files.uri_of(last), "is not signed, and neither is any other record")
@@ -237,7 +258,10 @@ def _objects(files: NumberedFiles, good: Mapping[int, Entry]) -> Iterator[Findin
             continue
         name = f"objects/{named['key']}.json"
         if name not in seen:
-            data = files.read_named(name)
+            try:
+                data = files.read_named(name)
+            except StorageError:
+                data = b""
             seen[name] = None if data is None else blake3(data).hexdigest()
         if seen[name] != named["blake3"]:
             state = "is missing" if seen[name] is None else "was edited, or replaced"

@@ -8,9 +8,28 @@ from typing import Any
 
 from lazypipe.records import body as bodies
 from lazypipe.run.context import Run
+from lazypipe.run.recorder import Recorder
 from lazypipe.run.result import SegmentResult, Status
 
-__all__ = ["body"]
+__all__ = ["body", "head"]
+
+
+def head(recorder: Recorder, *, status: str, seconds: float) -> dict[str, Any]:
+    """Return what the body of a record says of any run, or replay."""
+    plan, now = recorder.plan, recorder.now
+    return {
+        "kind": recorder.kind,
+        "run": recorder.run,
+        "pipeline": plan.pipeline.name,
+        "status": status,
+        "started": now.isoformat(),
+        "ended": None if status == "running" else (now + timedelta(seconds=seconds)).isoformat(),
+        "seconds": round(seconds, 6),
+        "actor": recorder.who,
+        "code": bodies.code(recorder.code),
+        "definition": {"file": plan.pipeline.origin.file, "blake3": bodies.text_hash(plan.pipeline), "object": None},
+        "params": {k: str(v) for k, v in plan.params.items()},
+    }
 
 
 def body(
@@ -20,17 +39,7 @@ def body(
     plan = run.plan
     sources = {n: node.source for n, node in plan.nodes.items() if node.source is not None and n in run.snapshots}
     return {
-        "kind": "run",
-        "run": run.id,
-        "pipeline": plan.pipeline.name,
-        "status": status,
-        "started": run.now.isoformat(),
-        "ended": None if status == "running" else (run.now + timedelta(seconds=seconds)).isoformat(),
-        "seconds": round(seconds, 6),
-        "actor": run.recorder.who,
-        "code": bodies.code(run.recorder.code),
-        "definition": {"file": plan.pipeline.origin.file, "blake3": bodies.text_hash(plan.pipeline), "object": None},
-        "params": {k: str(v) for k, v in plan.params.items()},
+        **head(run.recorder, status=status, seconds=seconds),
         **({"window": str(run.window)} if run.window is not None else {}),
         "inputs": {n: bodies.input_of(s, run.snapshots[n], {}, run.reads.get(n, ())) for n, s in sources.items()},
         "segments": [

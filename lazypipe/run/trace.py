@@ -290,7 +290,7 @@ def _matching(key: Mapping[str, Any], schema: pl.Schema) -> pl.Expr:
 
 
 def of_type(output: str, schema: pl.Schema, name: str, value: Any, kind: str = "output") -> Any:
-    """Return a value of a key as one of its column's type; raises LazypipeError if there is no such column, or it is none."""
+    """Return a value of a key as one of its column's type, for the text ``null`` no value but where it is one; raises LazypipeError if there is no such column, or it is none."""
     if name not in schema:
         raise LazypipeError(f"{kind} {output!r} has no column {name!r}; {nearest(name, schema, 'columns')}")
     dtype = schema[name]
@@ -301,7 +301,7 @@ def of_type(output: str, schema: pl.Schema, name: str, value: Any, kind: str = "
             found = pl.Series([value], strict=True).cast(dtype).item()
     except (pl.exceptions.PolarsError, TypeError, OverflowError):
         found = None
-    if found is None and value is not None:
+    if found is None and value not in (None, "null"):  # which a command line says of no value
         what = f"{value!r} is not a value of column {name!r}, which is {dtype_name(dtype)}"
         raise LazypipeError(f"{kind} {output!r}: {what}; write one of that type")
     return found

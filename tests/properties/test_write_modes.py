@@ -68,6 +68,10 @@ Row = tuple[Any, ...]
 GATE = [{"between": {"column": "x", "max": 1, "action": "quarantine"}}]
 
 
+def place(moment: int | None) -> tuple[bool, int]:
+    return (moment is not None, moment or 0)
+
+
 class World:
     """A folder, its pipeline, and runs a day apart."""
 
@@ -123,8 +127,13 @@ class World:
     def good(self, rows: list[Row]) -> list[Row]:
         """Return the rows that the gate lets through, and remember the others, until their key comes by, good."""
         good = [r for r in rows if not self.gated or r[3] <= 1]
-        healed = {r[0] for r in good} if "key" in self.output else set()
-        self.aside = [r for r in self.aside if r[0] not in healed] + [r for r in rows if self.gated and r[3] > 1]
+        # one that is earlier in the order says nothing of a later one
+        at = place if "order_by" in self.output else lambda _: (True, 0)
+        healed = (
+            {k: max(at(r[2]) for r in good if r[0] == k) for k in {r[0] for r in good}} if "key" in self.output else {}
+        )
+        self.aside = [r for r in self.aside if r[0] not in healed or healed[r[0]] < at(r[2])]
+        self.aside += [r for r in rows if self.gated and r[3] > 1]
         return good
 
     def source(self, folder: str) -> dict[str, Any]:
@@ -256,10 +265,6 @@ def test_append(deliveries: Any, care: Any, kind: Any, form: str, by_key: bool, 
                 there.append(repr([other]))
                 here.run()
                 expected.append(other)
-
-
-def place(moment: int | None) -> tuple[bool, int]:
-    return (moment is not None, moment or 0)
 
 
 @FEW

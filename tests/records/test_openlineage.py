@@ -612,3 +612,35 @@ def test_columns_are_those_of_what_is_written_whatever_the_mode(tmp_path: Path, 
     assert [f["name"] for f in told["fields"]["v"]["inputFields"]] == [f"{tmp_path}/o.csv"]
     removed = [(f["name"], f["field"]) for f in outputs["out/latest"]["facets"]["columnLineage"]["dataset"]]
     assert (f"{tmp_path}/r.csv", "id") in removed
+
+
+def test_a_replay_reads_a_quarantine_and_writes_its_output(tmp_path: Path, events: Read) -> None:
+    pl.DataFrame({"id": [1, 2, 3], "n": [1, 5, 9]}).write_parquet(tmp_path / "in.parquet")
+
+    def plan(most: int, action: str = "quarantine") -> lp.Plan:
+        gate: Any = [{"between": {"column": "n", "max": most, "action": action}}]
+        built = lp.pipeline("p", base=str(tmp_path)).source("rows", "in.parquet", columns={"n": {"tags": ["pii"]}})
+        built = built.stage("kept", "rows", gate=gate).output("kept", "out", mode="upsert", key=["id"])
+        return built.output("other", "other", from_="rows").build().compile()
+
+    plan(1).run().raise_for_status()
+    sink = lp.FileTransport(str(tmp_path / "events.ndjson"))
+    assert plan(5).replay("kept", run="r2", emit=[sink]).healed == 1
+    with pytest.raises(LazypipeError):
+        plan(5, "fail").replay("kept", run="r3", emit=[sink])
+    began, ended, _, failed = events(tmp_path / "events.ndjson")
+    assert [e["eventType"] for e in (began, ended, failed)] == ["START", "COMPLETE", "FAIL"]
+    assert began["run"]["runId"] == ended["run"]["runId"] != failed["run"]["runId"]
+    (read,) = ended["inputs"]
+    assert read["name"].endswith("/out__quarantine")
+    assert read["facets"]["version"]["datasetVersion"] == "1"
+    assert read["inputFacets"]["inputStatistics"]["fileCount"] == 1
+    written = by_name(ended["outputs"], tmp_path)
+    assert sorted(written) == ["out", "out__quarantine"]
+    assert written["out"]["facets"]["version"]["datasetVersion"] == "2"
+    assert written["out"]["outputFacets"]["outputStatistics"]["rowCount"] == 1
+    assert written["out__quarantine"]["outputFacets"]["outputStatistics"]["rowCount"] == 1
+    assert written["out"]["facets"]["tags"]["tags"][0]["field"] == "n"
+    (assertion,) = written["out"]["facets"]["dataQualityAssertions"]["assertions"]
+    assert assertion["success"] is False
+    assert "between:n" in failed["run"]["facets"]["errorMessage"]["message"]

@@ -331,6 +331,48 @@ def test_another_key_does_not_fit(uri: str) -> None:
         assert {p.what for p in found} == {"its signature was not made with this key"}
 
 
+def test_a_key_may_be_changed(uri: str) -> None:
+    filled(uri, 2, key="oldest")
+    for number, key in ((3, "older"), (4, "now"), (5, "now")):
+        Ledger(uri, key=key).append(body(f"r{number}"), time=NOON + timedelta(hours=number))
+    ledger = Ledger(uri, key="now")
+    found = ledger.verify(former_keys=["oldest", "older"])
+    assert (found.ok, found.signed, found.checked_signatures) == (True, 5, True)
+    assert [str(p) for p in ledger.verify(former_keys="older").problems] == [
+        f"record {n} ({path_of(uri, n)}): its signature was not made with any of these keys" for n in (1, 2)
+    ]
+    (problem,) = Ledger(uri, key="x").verify(former_keys="y").problems
+    assert problem.what == "none of its 5 signatures was made with these keys; give the keys that signed them"
+    # who holds a key of before cannot go on with it
+    Ledger(uri, key="oldest").append(body("r6"), time=NOON + timedelta(hours=6))
+    (problem,) = ledger.verify(former_keys=["oldest", "older"]).problems
+    assert (problem.record, problem.what) == (6, "was signed with a former key, and records before it with a later one")
+    with pytest.raises(LazypipeError) as caught:
+        Ledger(uri).verify(former_keys=["oldest"])
+    assert str(caught.value) == "former keys were given, and no key that signs now; give that too: lp.ledger(…, key=…)"
+
+
+def path_of(uri: str, number: int) -> str:
+    return f"{uri}/{number:020}.json"
+
+
+def test_a_folder_in_the_place_of_a_file_is_told_with_all_else(tmp_path: Path) -> None:
+    ledger = filled(str(tmp_path), 5)
+    named = ledger.put_object("k", lambda: {"definition": {"name": "p"}}, Tip())
+    ledger.append(body("r6", definition={"object": named}), time=NOON + timedelta(hours=6))
+    for number in (2, 4):
+        Path(path_of(str(tmp_path), number)).unlink()
+    (tmp_path / "objects/k.json").unlink()
+    for name in (path_of(str(tmp_path), 2), str(tmp_path / "objects/k.json")):
+        Path(name).mkdir()
+    what = "the definition and lineage that it names, objects/k.json, was edited, or replaced; restore it from a backup"
+    assert [(p.record, p.what) for p in ledger.verify().problems] == [
+        (2, "the ledger cannot be read: Is a directory; restore it from a backup"),
+        (4, "is missing: it was removed"),
+        (6, what),
+    ]
+
+
 def test_who_has_no_key_cannot_rewrite_the_end(uri: str) -> None:
     filled(uri, 3, key="a secret")
     store(uri, 3, forged(3, load(uri, 2)["blake3"]))

@@ -657,6 +657,20 @@ def test_long_traces_are_cut_in_texts(tmp_path: Path) -> None:
     assert text.count("a\\|b") == 2
 
 
+def test_a_key_without_a_value_is_traced_by_the_word_null(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    frame = pl.DataFrame({"i": [1, None], "s": ["null", None]}, schema={"i": pl.Int64, "s": pl.String})
+    frame.write_parquet(tmp_path / "a.parquet")
+    pipe = lp.pipeline("p", base=str(tmp_path)).source("a", "a.parquet").stage("b", "a").output("b", "out").build()
+    pipe.compile().run().raise_for_status()
+    for key in ({"i": "null"}, {"i": None}, {"s": None}):
+        assert lp.trace(pipe, "b", key).rows.rows() == [(None, None)]
+    # of text, it is a text
+    assert lp.trace(pipe, "b", {"s": "null"}).rows.rows() == [(1, "null")]
+    (tmp_path / "p.yaml").write_text(pipe.to_yaml())
+    assert main(["trace", str(tmp_path / "p.yaml"), "b", "--key", "i=null", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["key"] == {"i": None}
+
+
 @pytest.mark.parametrize(
     ("output", "key", "message"),
     [

@@ -22,6 +22,7 @@ import pytest
 from blake3 import blake3
 
 import lazypipe as lp
+from lazypipe.__main__ import main
 from lazypipe.errors import GateError, LazypipeError, StorageError
 from lazypipe.storage.datasets.dataset import Dataset
 
@@ -458,6 +459,7 @@ def test_a_replay_whose_gate_refuses_is_recorded(small: Path) -> None:
 KILLED = """
 import os, signal, sys
 import lazypipe as lp
+from lazypipe.__main__ import main
 
 real = lp.Ledger.append
 
@@ -582,3 +584,22 @@ def test_vacuum_leaves_records_and_takes_half_written_ones(small: Path) -> None:
     gone = lp.vacuum(pipe, older_than=timedelta(0), now=datetime.now(UTC) + timedelta(seconds=5))
     assert sorted(gone) == [f"{small}/ledger/objects/y.json.00.tmp", f"{small}/ledger/x.json.00.tmp"]
     assert lp.ledger(pipe).verify().ok
+
+
+def test_a_key_that_was_changed_on_the_command_line(
+    small: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = str(small / "p.yaml")
+    Path(file).write_text(Path(file).read_text().replace("ledger: ledger", "ledger: ledger, key: '${LEDGER_KEY}'"))
+    for key in ("first", "second"):
+        monkeypatch.setenv("LEDGER_KEY", key)
+        lp.load(file).compile().run(full=True).raise_for_status()
+    assert main(["ledger", file, "--verify"]) == 3
+    assert "its signature was not made with this key" in capsys.readouterr().out
+    monkeypatch.setenv("LEDGER_KEY_2025", "first")
+    assert main(["ledger", file, "--former-key", "LEDGER_KEY_2025"]) == 0
+    assert "no record was touched" in capsys.readouterr().out
+    assert main(["ledger", file, "--former-key", "NO_SUCH"]) == 2
+    assert capsys.readouterr().err.strip() == (
+        "--former-key NO_SUCH: there is no environment variable NO_SUCH; set it to the key"
+    )

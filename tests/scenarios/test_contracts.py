@@ -1057,3 +1057,12 @@ def test_the_line_that_is_no_json_is_named_where_types_may_differ(tmp_path: Path
     pipe = lp.pipeline("p", base=str(tmp_path)).source("s", "x.ndjson.gz", contract=contract).output("s", "out").build()
     error = pipe.compile().run().segments[0].error
     assert "source 's': is not readable as ndjson: a line is not JSON (line 2); each line" in str(error)
+
+
+def test_a_line_with_a_column_and_its_alias_has_the_value_of_the_column(tmp_path: Path) -> None:
+    lines = ['{"id": 1, "n": 5}', '{"id": 2, "m": 6}', '{"m": 9, "id": 3, "n": 7}', '{"id": 4, "n": null, "m": 8}']
+    (tmp_path / "a.ndjson").write_text("\n".join(lines))
+    contract = {"columns": {"id": "Int64", "n": {"type": "Int64", "alias": "m"}}}
+    built = lp.pipeline("p", base=str(tmp_path)).source("s", "a.ndjson", contract=contract).stage("o", "s")
+    built.output("o", "out").build().compile().run().raise_for_status()
+    assert sorted(lp.scan(str(tmp_path / "out")).collect().rows()) == [(1, 5), (2, 6), (3, 7), (4, 8)]

@@ -12,6 +12,7 @@ import pytest
 
 import lazypipe as lp
 from lazypipe.errors import GateError, LazypipeError
+from lazypipe.run.replay import _Replay
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 ROWS = {"id": [1, 2, 3, 4, 5, 5], "email": ["a@x", None, "c", "d@x", "e@x", "f@x"], "n": [1, 2, 3, -4, 5, 5]}
@@ -220,6 +221,22 @@ def test_a_replay_killed_between_its_two_commits_is_finished(tmp_path: Path, mon
     assert published(tmp_path) == [1, 2, 3, 5, 5]
 
 
+def test_a_replay_that_another_one_finishes_is_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan(tmp_path, STRICT, POSITIVE).run(run="r1", now=NOW).raise_for_status()
+    looser, finish = plan(tmp_path, POSITIVE), _Replay.finish
+
+    def overtaken(self: Any, commit: Any) -> Any:
+        monkeypatch.setattr(_Replay, "finish", finish)
+        assert looser.replay("kept", run="r3", now=NOW).healed == 1
+        return finish(self, commit)
+
+    monkeypatch.setattr(_Replay, "finish", overtaken)
+    found = looser.replay("kept", run="r2", now=NOW)
+    assert (found.healed, found.remaining, found.version) == (1, 1, 2)
+    assert published(tmp_path) == [1, 2, 3, 5, 5]
+    assert sorted(aside(tmp_path)) == [4]
+
+
 def test_a_gate_that_fails_moves_nothing(tmp_path: Path) -> None:
     plan(tmp_path, POSITIVE).run(run="r1", now=NOW).raise_for_status()
     with pytest.raises(GateError, match="between:n"):
@@ -394,3 +411,128 @@ def test_runs_go_on_where_a_contract_takes_out_no_cells_any_more(tmp_path: Path,
         (2, '{"id":null,"n":"x"}'),
         (4, None),
     ]
+
+
+def kept_by_key(folder: Path, most: int, files: list[list[tuple[int, int, int]]], **output: Any) -> lp.Plan:
+    """Rows of an id, a place in an order, and a number of which some are too large; one file for each delivery."""
+    (folder / "in").mkdir(exist_ok=True)
+    for number, rows in enumerate(files):
+        frame = pl.DataFrame(rows, schema=["id", "lsn", "n"], orient="row")
+        frame = frame.with_columns(at=pl.lit(datetime(2024, 1, 1)) + pl.duration(days="lsn"))
+        if not (folder / f"in/{number}.parquet").exists():
+            frame.write_parquet(folder / f"in/{number}.parquet")
+    gate: Any = [{"between": {"column": "n", "max": most, "action": "quarantine"}}]
+    built = lp.pipeline("p", base=str(folder)).source("rows", "in/*.parquet", columns={"n": {"tags": ["pii"]}})
+    return built.stage("kept", "rows", gate=gate).output("kept", "out", key=["id"], **output).build().compile()
+
+
+def held(folder: Path, *columns: str) -> list[tuple[Any, ...]]:
+    return sorted(lp.scan(str(folder / "out")).collect().select("id", "lsn", "n", *columns).rows())
+
+
+def test_a_healed_row_replaces_only_an_earlier_one_of_its_key(tmp_path: Path) -> None:
+    how = {"mode": "upsert", "order_by": ["lsn"], "deleted_when": "n = 0"}
+    files = [[(1, 1, 1), (2, 5, 2), (4, 9, 1)], [(1, 3, 9), (2, 4, 9), (3, 1, 9), (4, 8, 9)], [(4, 10, 0)]]
+    for count in range(1, 4):
+        kept_by_key(tmp_path, 5, files[:count], **how).run(now=NOW).raise_for_status()
+    assert held(tmp_path) == [(1, 1, 1), (2, 5, 2)]
+    assert sorted(aside(tmp_path)) == [1, 2, 3]  # of 4, a later row has come by since
+    looser = kept_by_key(tmp_path, 9, files, **how)
+    found = looser.replay("kept", run="r4", now=NOW)
+    assert (found.healed, found.superseded, found.remaining) == (2, 1, 0)
+    assert held(tmp_path) == [(1, 3, 9), (2, 5, 2), (3, 1, 9)]
+    assert looser.replay("kept", now=NOW) == lp.ReplayResult("kept", 0, 0, 0)
+    assert [s.status for s in looser.run(now=NOW).segments] == ["unchanged"]
+    files.append([(1, 2, 1), (3, 2, 2), (4, 7, 3)])  # late rows stay late after a replay
+    kept_by_key(tmp_path, 9, files, **how).run(now=NOW).raise_for_status()
+    assert held(tmp_path) == [(1, 3, 9), (2, 5, 2), (3, 2, 2)]
+    kept_by_key(tmp_path, 9, files, **how).run(now=NOW, full=True).raise_for_status()
+    assert held(tmp_path) == [(1, 3, 9), (2, 5, 2), (3, 2, 2)]
+    lp.rollback(str(tmp_path / "out"), version=3)
+    assert held(tmp_path) == [(1, 1, 1), (2, 5, 2)]
+    assert kept_by_key(tmp_path, 9, files, **how).replay("kept", now=NOW).healed == 2
+
+
+def test_an_earlier_row_does_not_take_a_later_one_out_of_quarantine(tmp_path: Path) -> None:
+    how = {"mode": "upsert", "order_by": ["lsn"]}
+    files = [[(1, 1, 1)], [(1, 5, 9), (2, 5, 9)], [(1, 3, 3), (2, 5, 2)]]
+    for count in range(1, 4):
+        kept_by_key(tmp_path, 5, files[:count], **how).run(now=NOW).raise_for_status()
+    assert sorted(aside(tmp_path)) == [1]
+    assert held(tmp_path) == [(1, 3, 3), (2, 5, 2)]
+    assert kept_by_key(tmp_path, 9, files, **how).replay("kept", now=NOW).healed == 1
+    assert held(tmp_path) == [(1, 5, 9), (2, 5, 2)]
+    # delivered again and corrected, a row leaves also where the output has a later one
+    files += [[(1, 7, 9), (2, 8, 1)], [(2, 6, 9)], [(1, 8, 2)], [(2, 6, 3)]]
+    for count in range(4, 8):
+        kept_by_key(tmp_path, 5, files[:count], **how).run(now=NOW).raise_for_status()
+    assert aside(tmp_path) == {}
+    assert held(tmp_path) == [(1, 8, 2), (2, 8, 1)]
+
+
+def test_without_an_order_what_was_delivered_later_counts(tmp_path: Path) -> None:
+    files = [[(1, 0, 1), (2, 0, 2)], [(1, 0, 7), (2, 0, 9)], [(1, 0, 8), (3, 0, 9)], [(4, 0, 9), (4, 0, 4)]]
+    for count in range(1, 5):
+        kept_by_key(tmp_path, 5, files[:count], mode="upsert").run(now=NOW).raise_for_status()
+    assert held(tmp_path) == [(1, 0, 1), (2, 0, 2), (4, 0, 4)]
+    found = kept_by_key(tmp_path, 8, files, mode="upsert").replay("kept", now=NOW)
+    assert (found.healed, found.superseded, found.remaining) == (1, 1, 3)
+    assert held(tmp_path) == [(1, 0, 8), (2, 0, 2), (4, 0, 4)]
+    found = kept_by_key(tmp_path, 9, files, mode="upsert").replay("kept", now=NOW)
+    assert (found.healed, found.superseded, found.remaining) == (2, 0, 1)
+    assert held(tmp_path) == [(1, 0, 8), (2, 0, 9), (3, 0, 9), (4, 0, 4)]
+    # which of two rows of one run is later nobody knows, until an order says so
+    assert aside(tmp_path) == {4: ["repeated_key"]}
+    found = kept_by_key(tmp_path, 9, files, mode="upsert", order_by=["n"]).replay("kept", now=NOW)
+    assert (found.healed, aside(tmp_path)) == (1, {})
+    assert held(tmp_path)[-1] == (4, 0, 9)
+
+
+def test_two_healed_rows_of_one_run_that_cannot_be_told_apart_are_refused(tmp_path: Path) -> None:
+    files = [[(1, 0, 8), (1, 0, 9)]]
+    kept_by_key(tmp_path, 5, files, mode="upsert").run(now=NOW).raise_for_status()
+    with pytest.raises(LazypipeError) as caught:
+        kept_by_key(tmp_path, 9, files, mode="upsert").replay("kept", now=NOW)
+    assert str(caught.value) == (
+        "output 'kept': key (id = 1) occurs more than once at the same time or place in the order, with different values; say with "
+        "order_by or event_time which is the latest, or deliver the right one again, or keep one of the rows in the stage"
+    )
+    assert (held(tmp_path), sorted(aside(tmp_path))) == ([], [1])
+
+
+def test_healed_versions_go_to_their_place_in_the_history(tmp_path: Path) -> None:
+    files = [[(1, 1, 1)], [(1, 3, 9), (2, 1, 9)], [(1, 5, 2)], [(2, 2, 1)]]
+    for count in range(1, 5):
+        kept_by_key(tmp_path, 5, files[:count], mode="scd2", event_time="at").run(now=NOW).raise_for_status()
+    assert sorted(aside(tmp_path)) == [1, 2]  # a later version corrects no earlier one
+    found = kept_by_key(tmp_path, 9, files, mode="scd2", event_time="at").replay("kept", now=NOW)
+    assert (found.healed, found.superseded, found.remaining) == (2, 0, 0)
+    days = [(i, lsn, n, end and end.day - 1, now) for i, lsn, n, end, now in held(tmp_path, "valid_to", "is_current")]
+    assert days == [(1, 1, 1, 3, False), (1, 3, 9, 5, False), (1, 5, 2, None, True), (2, 1, 9, 2, False), (2, 2, 1, None, True)]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("output", "message"),
+    [
+        ({"mode": "scd2"}, "versions are dated by their run, and a replay is later; deliver the corrected rows as a file of their own, or say event_time"),
+        ({"mode": "snapshot"}, "a snapshot shows the rows of its run, and a replay is later; deliver the corrected rows as a file of their own"),
+        ({"mode": "replace_partitions", "partition_by": ["id"]}, "the partitions of the rows may have been replaced since; deliver the corrected rows as a file of their own"),
+    ],
+)  # fmt: skip
+def test_modes_that_are_not_replayed_say_why(tmp_path: Path, output: dict[str, Any], message: str) -> None:
+    plan_of = kept_by_key(tmp_path, 5, [[(1, 1, 9), (2, 1, 1)]], **output)
+    plan_of.run(now=NOW).raise_for_status()
+    with pytest.raises(LazypipeError) as caught:
+        plan_of.replay("kept")
+    assert str(caught.value) == f"output 'kept' has mode: {output['mode']}, which cannot be replayed: {message}"
+
+
+@pytest.mark.parametrize("mode", ["replace", "append", "upsert"])
+def test_tags_of_columns_stay_with_the_output_and_its_quarantine(tmp_path: Path, mode: str) -> None:
+    """Who reads them as sources would show what is personal otherwise."""
+    files = [[(1, 1, 1), (2, 1, 8), (3, 1, 9)]]
+    kept_by_key(tmp_path, 5, files, mode=mode).run(now=NOW).raise_for_status()
+    assert kept_by_key(tmp_path, 8, files, mode=mode).replay("kept", now=NOW).healed == 1
+    for name in ("out", "out__quarantine"):
+        read = lp.pipeline("q", base=str(tmp_path)).source("kept", name).output("kept", f"{name}2").build().compile()
+        assert read.tags("kept") == {"n": ("pii",)}

@@ -26,6 +26,7 @@ __all__ = [
     "check_modes",
     "deleted",
     "merges",
+    "places",
     "written_schema",
 ]
 
@@ -50,6 +51,24 @@ _ONLY_FOR = {
 def adds_to(output: Output) -> bool:
     """Whether a run gives an output just the rows of new input, and what is there stays or is changed by them."""
     return output.mode in ("append", "upsert", "delete") or (output.mode == "scd2" and output.deletes != "close")
+
+
+def places(output: Output) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the columns that identify what a row is about, and those that say which of several such rows is later; none: the one that came later.
+
+    A history that is dated by its rows has a row for each moment of a key.
+
+    Examples
+    --------
+    >>> places(Output("a", "out", mode="upsert", key=("id",), order_by=("lsn",)))
+    (('id',), ('lsn',))
+    >>> places(Output("a", "out", mode="scd2", key=("id",), event_time="at"))
+    (('id', 'at'), ())
+    """
+    time = () if output.event_time is None else (output.event_time,)
+    if output.mode == "scd2":
+        return (*output.key, *time), ()
+    return output.key, (output.order_by or time) if output.mode == "upsert" else ()
 
 
 def merges(output: Output) -> bool:

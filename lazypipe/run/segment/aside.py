@@ -17,9 +17,11 @@ import polars as pl
 
 from lazypipe.compile.compiled import CompiledPipeline
 from lazypipe.compile.late import LATE
+from lazypipe.compile.outputs.modes import places
 from lazypipe.errors import CommitConflict, StorageError
 from lazypipe.gates.report import GateReport
-from lazypipe.gates.tap import RAW_COLUMN, RUN_COLUMN, Tap, quarantine_schema
+from lazypipe.gates.tap import RAW_COLUMN, RULES_COLUMN, RUN_COLUMN, Tap, quarantine_schema
+from lazypipe.incremental.merging import overtaken
 from lazypipe.plan.lineage import Column
 from lazypipe.run.recorder import Aside
 from lazypipe.run.segment.figures import Counted
@@ -34,7 +36,10 @@ from lazypipe.storage.datasets.units import UNIT
 from lazypipe.storage.shape import grown
 from lazypipe.storage.sink import FEW, DatasetSink
 
-__all__ = ["Quarantine", "forget", "go_back", "in_force", "needed"]
+__all__ = ["REPEATED_KEY", "Quarantine", "forget", "go_back", "in_force", "needed"]
+
+REPEATED_KEY = "repeated_key"
+"""The reason of rows put aside of which another row of the same run, with the same key and as late, went on."""
 
 _AHEAD_OF = "ahead_of"
 """Where in the ``info`` of its commit stands the output's version that is published right after it."""
@@ -241,6 +246,7 @@ class Quarantine:
             self.dataset = Dataset(f"{self.output.to}__quarantine", options, delta=self.output.delta_log)
         else:
             self.dataset = query.plan.state.dataset("quarantine", name)
+        self.places = ((), ()) if self.output is None else places(self.output)
         self.by_key = self.output.key if self.output is not None and own and self.output.format == "dataset" else ()
 
     def publish(self, tap: Tap, good: Callable[[], pl.LazyFrame]) -> None:
@@ -290,6 +296,8 @@ class Quarantine:
         report = tap.report(self.name)
         mode = kept = "append" if self._adds else "replace"
         parts: Iterable[pl.LazyFrame] = map(self._told, tap.quarantined())
+        if self.by_key and self.output is not None and self.output.mode in ("upsert", "scd2"):
+            parts = (self._marked(part, good) for part in parts)
         rows = report.quarantined
         healed = Rewrite()
         if mode == "append" and before is not None:
@@ -385,11 +393,33 @@ class Quarantine:
         """Write the files that hold rows put aside before whose key has come by, good, once more without these."""
         if not self.by_key or not before.rows:
             return Rewrite()
-        keys = good().select(self.by_key).drop_nulls()
         prefix = f"{self.run.id}-{self.query.number:03}h"
-        found = rewrite_without(self.dataset, before, keys, self.by_key, prefix=prefix)
+        on, order = self.places
+        keys = good().select(on).drop_nulls()
+        if order:
+            rows = self.dataset.scan(before).select([*dict.fromkeys([*on, *order])]).join(keys, on=on, how="semi")
+            held = rows.collect(engine="streaming")
+            held = held.filter(self._came_again(held, good))
+            keys, on = held.lazy(), tuple(held.columns)
+        found = rewrite_without(self.dataset, before, keys, on, prefix=prefix)
         self.staged += found.sinks
         return found
+
+    def _marked(self, rows: pl.LazyFrame, good: Callable[[], pl.LazyFrame]) -> pl.LazyFrame:
+        """Add a reason to rows put aside of which another of the same run, with their key and place in the order, goes on: no replay can tell which is later."""
+        on, order = self.places
+        names, both = [*dict.fromkeys([*on, *order])], "__lazypipe_both"
+        same = good().select(names).join(rows.select(names), on=names, how="semi", nulls_equal=True).unique()
+        told = rows.join(same.with_columns(pl.lit(value=True).alias(both)), on=names, how="left", nulls_equal=True)
+        more = pl.concat_list(RULES_COLUMN, pl.lit(REPEATED_KEY))
+        rules = pl.when(pl.col(both).is_not_null()).then(more).otherwise(pl.col(RULES_COLUMN))
+        return told.with_columns(rules.alias(RULES_COLUMN)).drop(both)
+
+    def _came_again(self, held: pl.DataFrame, good: Callable[[], pl.LazyFrame]) -> pl.Series:
+        """Say of each row put aside before whether one of its key came by, good, that is as late in the output's order, or later."""
+        on, order = self.places
+        same = good().select([*dict.fromkeys([*on, *order])]).join(held.lazy().select(on), on=on, how="semi")
+        return overtaken(held, same.collect(engine="streaming"), on, order, equal=True)
 
     def _still_aside(
         self, before: Commit, good: Callable[[], pl.LazyFrame], *, lost: bool, more: bool
@@ -399,11 +429,10 @@ class Quarantine:
         if lost:  # its rows come again
             rows = rows.filter(pl.col(RUN_COLUMN).ne_missing(before.run))
         held = rows if same else grown(rows, before.schema, self.schema)
-        if (
-            held is not None and self.by_key
-        ):  # of the types of now; rows from before a column of the key have no value in it
-            held = held.join(good().select(self.by_key), on=self.by_key, how="anti")
         left = None if held is None else held.collect(engine="streaming")
+        if left is not None and self.by_key:
+            # of the types of now; rows from before a column of the key have no value in it
+            left = left.filter(~self._came_again(left, good))
         return None if left is not None and left.height == before.rows and (same or not more) else left
 
     def _is_left_behind(self, before: Commit) -> bool:

@@ -16,7 +16,7 @@ from typing import Any
 
 import polars as pl
 
-from lazypipe.compile.outputs.modes import IS_CURRENT, SNAPSHOT_AT, VALID_FROM, deleted, written_schema
+from lazypipe.compile.outputs.modes import IS_CURRENT, SNAPSHOT_AT, VALID_FROM, deleted, places, written_schema
 from lazypipe.errors import LazypipeError, RunError, StorageError
 from lazypipe.incremental.before import DELETES
 from lazypipe.incremental.feed import ANEW, KEYED, WRITE, keyed, mode_of
@@ -306,7 +306,7 @@ class Merge:
         """Return the columns that say which of several rows with a key is later: they are kept of keys that were removed."""
         if self.output.mode == "scd2":
             return (VALID_FROM,)
-        return self.output.order_by or ((self.output.event_time,) if self.output.event_time else ())
+        return places(self.output)[1]
 
     def _merged(self, old: pl.DataFrame, new: pl.DataFrame, gone: pl.DataFrame | None, known: pl.DataFrame) -> Merged:
         output, key = self.output, self.output.key
