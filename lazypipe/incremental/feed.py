@@ -16,7 +16,7 @@ from lazypipe.compile.outputs.modes import adds_to
 from lazypipe.compile.segments import Segment
 from lazypipe.compile.sources.source import Snapshot
 from lazypipe.errors import StorageError
-from lazypipe.incremental.before import DELETES, GONE, Before, own_commit
+from lazypipe.incremental.before import DELETES, GENERATION, GONE, Before, own_commit
 from lazypipe.incremental.follow import CLOCK, Decision, decide_followed
 from lazypipe.incremental.leaf import Leaf
 from lazypipe.incremental.leaves import Leaves
@@ -355,7 +355,7 @@ class _Feed(Decision):
         if known.isdisjoint(commit.units) or (source is not None and source.on_modified == "ignore"):
             return False
         was, now = self.before.state.sources[leaf.name], leaf.consumed.at
-        if was.at.get("generation") != now.get("generation"):
+        if was.at.get(GENERATION) != now.get(GENERATION):
             return True
         then = None
         with suppress(StorageError):

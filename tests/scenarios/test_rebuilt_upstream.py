@@ -167,6 +167,45 @@ def test_where_the_version_that_was_read_is_gone_any_row_may_be_another(world: W
     assert told["added"] == ("error", f"{world.root}/out/added: {TWICE.format('')}")
 
 
+@pytest.mark.parametrize("place", ["output", "source"])
+def test_what_follows_a_quarantine_follows_the_rule(tmp_path: Path, place: str) -> None:
+    world = World(tmp_path)
+    uri = {"output": "out/t__quarantine", "source": ".lazypipe/quarantine/one/s"}[place]
+    stages = {n: {"from": "q", "do": [{"select": ["id", "v"]}]} for n in ("copy", "put")}
+    outputs = {"copy": {"to": "out/copy"}, "put": {"to": "out/put", "mode": "upsert", "key": "id"}}
+    two = {"name": "two", "sources": {"q": {"uri": uri}}, "stages": stages, "outputs": outputs}
+    for most, want in ((1, [2]), (0, [1, 2]), (1, [2])):
+        gate = [{"between": {"column": "v", "max": most, "action": "quarantine"}}]
+        sources = {"s": {"uri": "in/*.parquet", **({"gate": gate} if place == "source" else {})}}
+        own = {"from": "s", **({"gate": gate} if place == "output" else {})}
+        world.run({"name": "one", "sources": sources, "stages": {"t": own}, "outputs": {"t": {"to": "out/t"}}})
+        world.run(two)
+        assert sorted(lp.scan(str(tmp_path / "out/copy")).collect()["id"]) == want
+    assert sorted(lp.scan(str(tmp_path / "out/put")).collect()["id"]) == [1, 2]
+
+
+def test_keys_that_are_forgotten_go_from_what_follows_a_quarantine(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    gate = [{"between": {"column": "v", "max": 0, "action": "quarantine"}}]
+    sources: dict[str, Any] = {"s": {"uri": "in/*.parquet", "gate": gate}, "gone": {"uri": "gone/*.parquet"}}
+    stages = {"all": {"from": "s"}, "put": {"from": "all"}, "copy": {"from": "all"}, "forget": {"from": "gone"}}
+    outputs: dict[str, Any] = {"put": {"to": "out/put", "mode": "upsert", "key": "id"}, "copy": {"to": "out/copy"}}
+    outputs["forget"] = {"to": "out/put", "mode": "delete", "key": "id"}
+    one = {"name": "one", "sources": sources, "stages": stages, "outputs": outputs}
+    two = {
+        "name": "two",
+        "sources": {"q": {"uri": ".lazypipe/quarantine/one/s"}},
+        "stages": {"aside": {"from": "q"}},
+        "outputs": {"aside": {"to": "out/aside"}},
+    }
+    (tmp_path / "gone").mkdir()
+    for number, want in ((7, [1, 2]), (2, [1])):
+        pl.DataFrame({"id": [number]}).write_parquet(tmp_path / f"gone/{number}.parquet")
+        assert {status for status, _ in world.run(one).values()} <= {"done", "unchanged"}
+        world.run(two)
+        assert sorted(lp.scan(str(tmp_path / "out/aside")).collect()["id"]) == want
+
+
 BESIDE = """
 version: 1
 name: beside
