@@ -108,7 +108,8 @@ class Decision:
         near = [leaf for leaf in changed if leaf.name in beside]
         turned = [leaf for leaf in changed if leaf.name not in beside and leaf.name not in loose]
         news = [str(leaf) for leaf in changed if leaf.name in loose]
-        news += [f"{n.name}: rebuilt" for n in driving if n.changes is not None and self.numbering.is_remade(n)]
+        remade = [f"{n.name}: rebuilt" for n in driving if n.changes is not None and self.numbering.is_remade(n)]
+        news += remade
         touched, why = Touched(), self._why_all({leaf.name for leaf in (*fixed, *driving)}, news)
         others = ""
         if not why:
@@ -125,7 +126,9 @@ class Decision:
         generation = before.generation if before is not None and stays else self.run
         if not why:
             return self._some(fixed, driving, turned, near, touched, generation)
-        made = self._all(why, fixed, driving, generation, keep=stays)
+        # what is made anew each time would otherwise begin again with the first files each time
+        again = why == CLOCK or bool(others) or why == "; ".join(remade)
+        made = self._all(why, fixed, driving, generation, keep=not news, again=again)
         told = news and before is not None
         return replace(made, against=self._against(changed)) if told else made
 
@@ -263,7 +266,7 @@ class Decision:
         if not self._closing:
             return nothing if nothing.kind == "judge" else Work("state", why)
         if self._beside:
-            return self._all(why, fixed, driving, self.run, keep=False)
+            return self._all(why, fixed, driving, self.run, keep=True, again=True)
         units = self.numbering.units(driving, keep=True, anew=False)
         if (made := self._unread(why, fixed, driving, units)) is not None:
             return made
@@ -386,11 +389,15 @@ class Decision:
         generation: str,
         *,
         keep: bool,
+        again: bool = False,
     ) -> Work:
-        """Return the work where all is made anew; files that are as they were ``keep`` their units if these still say something."""
+        """Return the work where all is made anew; files that are as they were ``keep`` their units if these still say something.
+
+        What a run may take counts from what was consumed before, if that is made ``again``.
+        """
         if (waits := self._waits(fixed, driving, anew=True)) is not None:
             return waits
-        driving = [self.leaves.bounded(leaf, anew=True, again=why == CLOCK) for leaf in driving]
+        driving = [self.leaves.bounded(leaf, anew=True, again=again) for leaf in driving]
         if (untaken := self._untaken(driving)) is not None:
             return untaken
         leaves = (*fixed, *driving)

@@ -85,6 +85,7 @@ class World:
         self.lost: set[str] = set()
         self.varied = False
         self.back = False
+        self.at = START
         (base / "in").mkdir()
         put(base / "d.csv", pl.DataFrame({"k": ["a", None], "name": ["A", "none"]}))
         self.write([(0, "a", 1), (1, "b", 9), (2, None, 3), (1, "b", 4)])
@@ -110,36 +111,49 @@ class World:
         }[self.mode]
         how |= {"changes": True} if self.mode != "append" else {}
         how |= {"partition_by": "k"} if self.case["partitioned"] else {}
-        gate = [{"between": {"column": "v", "max": self.most, "action": "quarantine"}}]
-        return self.defined(
-            "one",
-            {"s": {"uri": "in/*.parquet", "event_time": "at"}},
-            {"t": {"from": "s", "gate": gate}},
-            {"t": {"to": "out/t", **how}},
-        )
+        gate: list[Any] = [{"between": {"column": "v", "max": self.most, "action": "quarantine"}}]
+        if self.case["timed"]:
+            condition = "(t + date_part('hour', :now)) % 3 <> 0"
+            gate.append({"expression": {"condition": condition, "action": "quarantine"}})
+        stages: dict[str, Any] = {"t": {"from": "m" if self.case["over"] else "s", "gate": gate}}
+        outputs: dict[str, Any] = {"t": {"to": "out/t", **how}}
+        if self.case["over"]:
+            stages, outputs = {"m": {"from": "s"}, **stages}, {"m": {"to": "out/m"}, **outputs}
+        sources: dict[str, Any] = {"s": {"uri": "in/*.parquet", "event_time": "at"}}
+        if self.case["together"]:
+            stages |= self.followers()
+            sources |= {"d": {"uri": "d.csv"}}
+            outputs |= {n: {"to": f"out/{n}", **OUTPUTS[n]} for n in self.outputs}
+        return self.defined("one", sources, stages, outputs)
 
-    def two(self) -> lp.Pipeline:
+    @property
+    def judging(self) -> list[Any]:
         action: dict[str, Any] = {"action": self.case["action"]}
         action |= {"repair": {"clip": True}} if self.case["action"] == "repair" else {}
         gate = [{"between": {"column": "v", "min": self.least, **action}}]
         gate += [{"unique": {"columns": "t", "action": "fail"}}] if self.case["unique"] else []
-        early = self.case["early"]
-        sources: dict[str, Any] = {
-            "t": {"uri": "out/t", "event_time": "at", **({"gate": gate} if early else {})},
-            "d": {"uri": "d.csv"},
-        }
-        sources |= {"q": {"uri": "out/t__quarantine"}} if {"aside", "apart"} & {*self.outputs} else {}
-        stages: dict[str, Any] = {
-            "mid": {"from": "t", "do": [{"derive": {"w": "v * 2"}}], "gate": [] if early else gate}
-        }
+        return gate
+
+    def followers(self) -> dict[str, Any]:
+        gate = [] if self.case["early"] else self.judging
+        stages: dict[str, Any] = {"mid": {"from": "t", "do": [{"derive": {"w": "v * 2"}}], "gate": gate}}
         for name in self.outputs:
             at = {"aside": "q", "apart": "q", "net": "c"}.get(name, "mid")
             stages[name] = {"from": at, "do": DO.get(name, []) if name != "hist" else []}
             if name == "net":
-                sources["c"] = {"uri": "out/t__changes"}
                 sign = {"sign": "CASE WHEN _change IN ('insert', 'update_after') THEN 1 ELSE -1 END"}
                 sums = {"n": "sum(sign)", "v": "sum(sign * v)"}
                 stages[name]["do"] = [{"derive": sign}, {"aggregate": {"by": "k", "aggregate": sums}}]
+        return stages
+
+    def two(self) -> lp.Pipeline:
+        if self.case["together"]:
+            return self.one()
+        early = {"gate": self.judging} if self.case["early"] else {}
+        sources: dict[str, Any] = {"t": {"uri": "out/t", "event_time": "at", **early}, "d": {"uri": "d.csv"}}
+        sources |= {"q": {"uri": "out/t__quarantine"}} if {"aside", "apart"} & {*self.outputs} else {}
+        sources |= {"c": {"uri": "out/t__changes"}} if "net" in self.outputs else {}
+        stages = self.followers()
         laid = {"optimize": "storage"} if self.case["laid"] else {}
         outputs = {n: {"to": f"out/{n}", **OUTPUTS[n], **laid} for n in self.outputs}
         return self.defined("two", sources, stages, outputs)
@@ -178,12 +192,13 @@ class World:
         return lp.scan(where).select(columns or COLUMNS).collect().rows()
 
     def first(self, **how: Any) -> None:
-        result = self.one().compile().run(now=self.now, **how)
         while True:
+            now = self.now
+            result = self.one().compile(now=now).run(now=now, outputs=["t"], **how)
             result.raise_for_status()
             if not result.left:
+                self.at = now
                 break
-            result = self.one().compile().run(now=self.now)
 
     def second(self, *outputs: str, **how: Any) -> None:
         if not self.there("t"):
@@ -195,7 +210,9 @@ class World:
             self.first()
             self.most = most
         for _ in range(20):
-            result = self.two().compile().run(now=self.now, outputs=outputs, **how)
+            now = self.now
+            self.at = now if self.case["together"] else self.at
+            result = self.two().compile(now=now).run(now=now, outputs=outputs or self.outputs, **how)
             how.pop("full", None)
             again = bool(result.left)
             for segment in result.segments:
@@ -219,12 +236,15 @@ class World:
         for name in outputs or self.outputs:
             if name in self.held and name not in self.lost:
                 self.take(name)
+        self.remember()
 
     def refused(self, name: str, why: str) -> None:
         """Rebuild an output that says that it is to be, or leave it alone from then on."""
         event(f"{name} refused: {why[:150]}")
         assert self.back or "--full" in why, why
-        result = self.two().compile().run(now=self.now, outputs=[name], full=True)
+        now = self.now
+        self.at = now if self.case["together"] else self.at
+        result = self.two().compile(now=now).run(now=now, outputs=[name], full=True)
         (segment,) = [s for s in result.segments if s.output == name]
         if segment.status == "done":
             self.held[name] = Held()
@@ -262,7 +282,6 @@ class World:
         new = [r for r in rows if r[3] not in before.seen]
         good, _ = self.judged(new)
         self.held[name] = Held(before.seen | {r[3] for r in rows}, (*before.rows, *good))
-        self.remember()
 
     def remember(self) -> None:
         for name, versions in self.versions.items():
@@ -308,15 +327,16 @@ class World:
                     self.first(max_files=1)
                 else:
                     self.third(max_files=1)
-            case "full" if output not in self.lost:
+            case "full" if output not in self.lost and not (self.case["together"] and self.held):
                 if output not in self.held:
                     self.second(output, full=True)
-            case "most" if self.mode != "upsert":
+            case "most" if self.mode != "upsert" and not (self.case["together"] and self.held):
                 self.most = 4 + index % 6
             case "least" if self.grows or not self.held:
                 self.least, self.varied = index % 6, True
             case "replay" if self.mode != "upsert" and self.there("t"):
-                self.one().compile().replay("t", now=self.now)
+                now = self.now
+                self.one().compile(now=now).replay("t", now=now)
             case "compact" if there:
                 lp.optimize.compact(uri, dead=0.0)
                 self.remember()
@@ -363,12 +383,14 @@ class World:
             case "append":
                 assert Counter(rows) + Counter(aside) == Counter(said)
             case "replace":
-                assert Counter(rows) == Counter(r for r in said if r[2] <= self.most)
-                assert Counter(aside) == Counter(r for r in said if r[2] > self.most)
+                bad = [r for r in said if r[2] > self.most or (self.case["timed"] and (r[3] + self.at.hour) % 3 == 0)]
+                assert Counter(rows) == Counter(r for r in said if r not in bad)
+                assert Counter(aside) == Counter(bad)
             case "upsert":
                 last = {r[0]: r for r in said if r[2] <= self.most}
                 assert Counter(rows) == Counter(last.values())
         self.second()
+        rows, aside = self.rows("out/t"), self.rows("out/t__quarantine")
         good, bad = self.judged(rows)
         for name in self.outputs:
             if name in self.lost:
@@ -432,7 +454,9 @@ class World:
             self.two,
             self.three if self.upper is not None and self.upper not in self.lost else self.one,
         ):
-            if which == self.two and self.lost:
+            if (which == self.two and self.lost) or (self.case["timed"] and which != self.three):
+                continue
+            if self.case["together"] and (self.lost or which == self.one):
                 continue
             result = which().compile().run(now=self.now)
             assert {s.status for s in result.segments} <= {"unchanged"}, result.segments
@@ -441,7 +465,8 @@ class World:
         """Hold what the gate that is shared has put aside against what it is to have."""
         if self.case["action"] != "quarantine" or not {*self.outputs} - {"aside", "apart", "net"}:
             return
-        uri = f"two/quarantine/two/{'t' if self.case['early'] else 'mid'}"
+        name = "one" if self.case["together"] else "two"
+        uri = f"{name}/quarantine/{name}/{'t' if self.case['early'] else 'mid'}"
         readers = [n for n in self.outputs if n not in ("aside", "apart", "net")]
         if len(readers) == 1 and not self.case["early"]:
             event("one reader")
@@ -467,6 +492,9 @@ def worlds() -> st.SearchStrategy[dict[str, Any]]:
             "action": st.sampled_from(["quarantine", "quarantine", "drop", "repair"]),
             "unique": st.booleans(),
             "early": st.booleans(),
+            "timed": st.booleans(),
+            "over": st.booleans(),
+            "together": st.booleans(),
             "laid": st.sampled_from([False, False, True]),
             "back": st.booleans(),
             "scale": st.booleans(),
@@ -479,8 +507,11 @@ def worlds() -> st.SearchStrategy[dict[str, Any]]:
 def _possible(case: dict[str, Any]) -> dict[str, Any]:
     """Leave out what a definition cannot have: rows that are corrected are not added, rows that are added have no feed."""
     out = {"net"} if case["mode"] == "append" else {"added", "more"}
+    out |= {"net", "aside", "apart"} if case["together"] else set()
     left = [n for n in case["outputs"] if n not in out]
-    return {**case, "outputs": left or ["copy", "put"]}
+    plain = {"early": case["early"] and not case["together"], "timed": case["timed"] and case["mode"] == "replace"}
+    plain |= {"over": case["over"] and case["mode"] == "replace"}
+    return {**case, **plain, "outputs": left or ["copy", "put"]}
 
 
 @given(case=worlds(), steps=STEPS, checks=st.sets(st.integers(2, 13), max_size=2))

@@ -82,6 +82,18 @@ def test_rows_that_the_clock_lets_pass_go_on_to_whatever_reads_them(world: World
     assert world.rows("added") == want
 
 
+def test_a_few_files_at_a_time_suffice_where_each_run_rebuilds(world: World) -> None:
+    world.gate = [{"expression": {"condition": "at <= :now", "action": "quarantine"}}]
+    world.deliver(2, [(3, 3)])
+    world.deliver(3, [(4, 4)])
+    world.hour = 5
+    for _ in range(6):
+        world.one(max_files=1)
+        world.two(max_files=1, outputs=["mirror", "last"])
+    for name in ("t", "copy", "sums", "put", "mirror", "last"):
+        assert [r[0] for r in world.rows(name)] == [1, 2, 3, 4], name
+
+
 def test_what_a_clock_only_warns_of_changes_nothing_for_those_who_read(world: World) -> None:
     world.gate = [{"expression": {"condition": "at <= :now", "action": "warn"}}]
     for world.hour in (1, 2):
