@@ -515,7 +515,7 @@ def _possible(case: dict[str, Any]) -> dict[str, Any]:
 
 
 @given(case=worlds(), steps=STEPS, checks=st.sets(st.integers(2, 13), max_size=2))
-@settings(max_examples=settings().max_examples // 2)
+@settings(max_examples=settings().max_examples)
 def test_shared_chains(case: dict[str, Any], steps: list[Any], checks: set[int]) -> None:
     with tempfile.TemporaryDirectory() as folder, at_scale(case["scale"]):
         world = World(Path(folder), case)
