@@ -27,6 +27,7 @@ from lazypipe.windows.reach import Extent
 __all__ = [
     "CONSUMED",
     "DELETES",
+    "GENERATION",
     "GONE",
     "Before",
     "all_before",
@@ -42,6 +43,9 @@ __all__ = [
 
 CONSUMED = "consumed"
 """Where in a commit's ``info`` stands what it has consumed."""
+
+GENERATION = "generation"
+"""Where stands since which run the rows of its units are what they are: in what was consumed, or in ``info`` of rows that are put aside."""
 
 DELETES = "deletes"
 """Where in a commit's ``info`` stands what outputs with ``mode: delete`` have consumed, by their names."""

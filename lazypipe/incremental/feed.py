@@ -17,7 +17,7 @@ from lazypipe.compile.outputs.modes import adds_to
 from lazypipe.compile.segments import Segment
 from lazypipe.compile.sources.source import Snapshot
 from lazypipe.errors import StorageError
-from lazypipe.incremental.before import DELETES, GONE, Before, own_commit
+from lazypipe.incremental.before import DELETES, GENERATION, GONE, Before, own_commit
 from lazypipe.incremental.follow import CLOCK, Decision, decide_followed
 from lazypipe.incremental.leaf import Leaf
 from lazypipe.incremental.leaves import Leaves
@@ -262,8 +262,9 @@ class _Feed(Decision):
             self._refuse_doubles(driving)
         reused = self.numbering.units(driving, keep=True, anew=False)
         new, _ = self.numbering.difference(driving, reused)
-        remade = self._remade(driving, new) if output.mode == "append" else {}
-        new = _without(new, remade)
+        others = [leaf for leaf in driving if self._holds_others(leaf)]
+        remade = self._remade(driving, new, others) if output.mode == "append" else {}
+        new = _without(_with_all(new, reused, others), remade)
         moved = self._moved(driving)
         # rows that are there were made at another time, which is what is wanted of one
         other = [HOLDS] if self.after.changed() and not self.plan.by_the_time(self.segment.node) else []
@@ -275,15 +276,12 @@ class _Feed(Decision):
         if self.terms.bound.is_set:
             driving = [self.leaves.bounded(leaf) for leaf in driving]
             reused = self.numbering.units(driving, keep=True, anew=False)
-            new = _without(self.numbering.difference(driving, reused)[0], remade)
+            new = _without(_with_all(self.numbering.difference(driving, reused)[0], reused, others), remade)
             if not any(new.values()) and not moved:
                 return Work("none", "nothing to do: " + ", ".join(map(str, driving)))
         left = sum(len(leaf.left) for leaf in driving)
-        said = [
-            "; ".join(
-                str(leaf) for leaf in driving if leaf.is_news or leaf in moved or self.numbering.moved(leaf, reused)
-            )
-        ]
+        news = (n for n in driving if n.is_news or n in moved or self.numbering.moved(n, reused))
+        said = ["; ".join(f"{n.name}: rebuilt" if new[n.name] and n in others else str(n) for n in news)]
         info = self.after.info(fixed, driving, reused, generation, anew=False)
         gone = {n: sorted(of.gone.items()) for n, of in remade.items() if of.gone}
         info |= {GONE: gone} if gone else {}
@@ -327,12 +325,6 @@ class _Feed(Decision):
         info = self.after.info(fixed, driving, units, generation, anew=True)
         reading = self.numbering.reading(driving, units) if self.strategy.kind == "units" else {}
         return Work("all", why, reading, info=info, anew=anew, left=left, against=against)
-
-    @property
-    def _clock_moves_rows(self) -> bool:
-        """Whether rules about the clock let other rows go on, or repair others, at another time."""
-        found = (c for n in self.after.judged for c in self.plan.clock_rules(n))
-        return any(c.removes_rows or c.repair is not None for c in found)
 
     def _went_on(self) -> str:
         # what only removes rows says nothing of those that are there
@@ -382,7 +374,33 @@ class _Feed(Decision):
             what = f"rebuilding it would lose rows: {are} gone, such as {gone[0]}"
             raise self._refused(what, f"restore {'it' if len(gone) == 1 else 'them'}, {instead}")
 
-    def _remade(self, driving: list[Leaf], new: Mapping[str, Mapping[str, int]]) -> dict[str, Remade]:
+    def _holds_others(self, leaf: Leaf) -> bool:
+        """Whether the units of a table that were consumed may hold other rows by now: it was rebuilt, and its files were no others.
+
+        What has changed in its definition is known as long as its log has the version that was read. Columns that are new change no row that was added.
+        """
+        commit, source = leaf.snapshot.commit, self.plan.pipeline.sources.get(leaf.name)
+        assert self.before is not None
+        if commit is None or not leaf.tagged or not self.numbering.is_remade(leaf):
+            return False
+        known = self.before.known(leaf.name)
+        if known.isdisjoint(commit.units) or (source is not None and source.on_modified == "ignore"):
+            return False
+        was, now = self.before.state.sources[leaf.name], leaf.consumed.at
+        if was.at.get(GENERATION) != now.get(GENERATION):
+            return True
+        then = None
+        with suppress(StorageError):
+            then = Before.of(self.read.tables[leaf.name].log.read(was.version or 0), "")
+        latest = Before.of(commit, "")
+        if then is None or latest is None:
+            return True
+        changes = latest.fingerprint.changes(then.fingerprint)
+        return changes.rows or (self._output.mode != "append" and bool(changes.columns))
+
+    def _remade(
+        self, driving: list[Leaf], new: Mapping[str, Mapping[str, int]], others: Collection[Leaf]
+    ) -> dict[str, Remade]:
         """Say what of tables was made anew in the place of rows that were added; raises where these would come again."""
         found = {}
         for leaf in driving:
@@ -391,7 +409,7 @@ class _Feed(Decision):
                 continue
             source = self.plan.pipeline.sources.get(leaf.name)
             said = None if source is None else source.on_modified
-            if of.units and said != "reprocess" and (said != "ignore" or of.unknown):
+            if (of.units or leaf in others) and said != "reprocess" and (said != "ignore" or of.unknown):
                 such = f", such as those of {of.files[0]}" if of.files else ""
                 what = f"rows of {leaf.name!r} were recomputed, and would be added a second time{such}"
                 fix = "run once in full (--full), which rebuilds it, or use mode: upsert"
@@ -470,6 +488,18 @@ class _Feed(Decision):
             return False
         lost = leaf.snapshot.commit is not None and not leaf.tagged and (found.removed or found.ignored)
         return bool(lost) or leaf.name in self.read.again
+
+
+def _with_all(
+    new: dict[str, dict[str, int]], there: Mapping[str, Mapping[str, int]], others: Iterable[Leaf]
+) -> dict[str, dict[str, int]]:
+    """Return what is new of each source or output, where all that tables have ``there`` is if they hold ``others``."""
+    found = dict(new)
+    for leaf in others:
+        assert leaf.snapshot.commit is not None
+        units = leaf.snapshot.commit.units
+        found[leaf.name] = {u: here for u, here in there[leaf.name].items() if int(u) in units}
+    return found
 
 
 def _without(new: dict[str, dict[str, int]], remade: Mapping[str, Remade]) -> dict[str, dict[str, int]]:

@@ -118,18 +118,27 @@ class Decision:
         near = [leaf for leaf in changed if leaf.name in beside]
         turned = [leaf for leaf in changed if leaf.name not in beside and leaf.name not in loose]
         news = [str(leaf) for leaf in changed if leaf.name in loose]
-        news += [f"{n.name}: rebuilt" for n in driving if n.changes is not None and self.numbering.is_remade(n)]
+        remade = [f"{n.name}: rebuilt" for n in driving if n.changes is not None and self.numbering.is_remade(n)]
+        news += remade
         touched, why = Touched(), self._why_all({leaf.name for leaf in (*fixed, *driving)}, news)
-        if not why and self.terms.judge_again and self._clock_makes_anew([*driving, *turned, *near]):
-            why = CLOCK
-        elif not why:
+        others = ""
+        if not why:
+            # rows are others than they were, though nothing of the definition or the files shows it to whoever reads them
+            others = self._went_on_beside()
+            if not others and self.terms.judge_again and self._clock_makes_anew([*driving, *turned, *near]):
+                why, others = CLOCK, CLOCK if self._clock_moves_rows else ""
+            why = why or others
+        if not why:
             touched = self._touching.touched(turned, driving)
             why = touched.against or ("" if self._reach(near, fixed, driving) else "; ".join(map(str, near)))
             news += [why] if why else []
-        generation = before.generation if before is not None and not news else self.run
+        stays = before is not None and not (news or others)
+        generation = before.generation if before is not None and stays else self.run
         if not why:
             return self._some(fixed, driving, turned, near, touched, generation)
-        made = self._all(why, fixed, driving, generation, keep=not news)
+        # what is made anew each time would otherwise begin again with the first files each time
+        again = why == CLOCK or bool(others) or why == "; ".join(remade)
+        made = self._all(why, fixed, driving, generation, keep=not news, again=again)
         told = news and before is not None
         return replace(made, against=self._against(changed)) if told else made
 
@@ -148,7 +157,7 @@ class Decision:
         if self._is_renamed(before, leaves):
             what = "sources or stages were renamed, and what was read and counted is recorded under their names"
             return f"the definition changed: {what}"
-        return "; ".join(news) or self._went_on_beside()
+        return "; ".join(news)
 
     def _some(
         self,
@@ -267,7 +276,7 @@ class Decision:
         if not self._closing:
             return nothing if nothing.kind == "judge" else Work("state", why)
         if self._beside:
-            return self._all(why, fixed, driving, generation, keep=True)
+            return self._all(why, fixed, driving, self.run, keep=True, again=True)
         units = self.numbering.units(driving, keep=True, anew=False)
         if (made := self._unread(why, fixed, driving, units)) is not None:
             return made
@@ -361,6 +370,12 @@ class Decision:
     def _is_renamed(self, before: Before, leaves: set[str]) -> bool:
         return before.state.sources.keys() != leaves or not before.tallies.keys() <= {*self.after.judged}
 
+    @property
+    def _clock_moves_rows(self) -> bool:
+        """Whether rules about the clock let other rows go on, or repair others, at another time."""
+        found = (c for n in self.after.judged for c in self.plan.clock_rules(n))
+        return any(c.removes_rows or c.repair is not None for c in found)
+
     def _clock_makes_anew(self, driving: list[Leaf]) -> bool:
         """Whether rules about the clock decide over more than what is said of the rows that are there.
 
@@ -384,11 +399,15 @@ class Decision:
         generation: str,
         *,
         keep: bool,
+        again: bool = False,
     ) -> Work:
-        """Return the work where all is made anew; files that are as they were ``keep`` their units if these still say something."""
+        """Return the work where all is made anew; files that are as they were ``keep`` their units if these still say something.
+
+        What a run may take counts from what was consumed before, if that is made ``again``.
+        """
         if (waits := self._waits(fixed, driving, anew=True)) is not None:
             return waits
-        driving = [self.leaves.bounded(leaf, anew=True, again=why == CLOCK) for leaf in driving]
+        driving = [self.leaves.bounded(leaf, anew=True, again=again) for leaf in driving]
         if (untaken := self._untaken(driving)) is not None:
             return untaken
         leaves = (*fixed, *driving)

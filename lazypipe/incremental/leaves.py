@@ -13,7 +13,7 @@ from lazypipe.compile.sources.intake import Intake
 from lazypipe.compile.sources.source import BoundSource, Snapshot
 from lazypipe.errors import SourceError
 from lazypipe.incremental.arrivals import by_name, rejudged, still_stands
-from lazypipe.incremental.before import CONSUMED, Before
+from lazypipe.incremental.before import CONSUMED, GENERATION, Before
 from lazypipe.incremental.changes import Changes, allowed, compare, trusted
 from lazypipe.incremental.hashing import group_hasher, hasher, prefix_hasher
 from lazypipe.incremental.leaf import Leaf
@@ -139,7 +139,7 @@ class Leaves:
         assert commit is not None
         said = commit.info.get(CONSUMED, {})
         # what a reader cannot see from files: rows that were taken out of them, and by which plan they were made
-        at = {"gone": digest(sorted(commit.gone)), "generation": said.get("generation", "")}
+        at = {"gone": digest(sorted(commit.gone)), GENERATION: {**commit.info, **said}.get(GENERATION, "")}
         if source is not None:
             at["plan"] = digest(said.get("fingerprint"))
         consumed = replace(Consumed.of(snapshot, uri=uri), at=at)

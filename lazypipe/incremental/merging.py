@@ -298,7 +298,7 @@ def refuse_repeated(
     rows: pl.DataFrame, key: Sequence[str], order: Sequence[str], lacking: str, equal: str, masked: Collection[str]
 ) -> None:
     """Raise RunError where rows that come cannot be told apart, with what to do where there is no order, and where places in it are equal."""
-    within = [*key, *order]
+    within = [*dict.fromkeys([*key, *order])]
     repeated = rows.filter(pl.struct(within).is_duplicated())
     if not repeated.height:
         return

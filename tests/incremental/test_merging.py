@@ -192,6 +192,9 @@ def test_what_cannot_be_told_apart_is_refused() -> None:
         == f"{told}name more columns in order_by{kept}"
     )
     assert merge_upsert(nothing, frame([one, one]), KEY, order=["t"]).put.rows() == [one]
+    # a column of the key may say the order too: of rows with one key it tells nothing
+    assert merge_upsert(nothing, frame([one, third]), KEY, order=["k"]).put.rows() == [one, third]
+    assert refused(merge_upsert, nothing, frame([one, other]), KEY, order=["k", "j"]).startswith(told)
     none = frame([], VERSIONS)
     assert refused(merge_versions, none, frame([one, other]), KEY, moment=pl.col("t")) == (
         f"{told}name in event_time a column that tells them apart{kept}"

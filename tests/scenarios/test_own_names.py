@@ -242,3 +242,36 @@ def test_rows_that_remove_keys_are_told_by_an_expression(tmp_path: Path) -> None
     wrong = lp.pipeline("p", base=str(tmp_path)).source("s", "in/*.parquet").output("s", "w", deleted_when=gone)
     with pytest.raises(DefinitionError, match="deleted_when is for mode: upsert or scd2, and this is mode: replace"):
         wrong.build().compile()
+
+
+def test_rows_put_aside_are_followed_file_by_file(tmp_path: Path) -> None:
+    """They tell where they came from in the column by which files are told apart elsewhere."""
+    one = lp.pipeline("one", base=str(tmp_path)).source("s", "in/*.parquet").stage("t", "s", gate=POSITIVE)
+    one = one.output("t", "t", mode="append")
+    two = lp.pipeline("two", base=str(tmp_path)).source("q", "t__quarantine")
+    for name, how in {"copy": {}, "added": {"mode": "append"}, "last": {"mode": "upsert", "key": "k"}}.items():
+        two = two.stage(name, "q").output(name, name, **how)
+    for number in (1, 2, 3):
+        put(tmp_path / f"in/{number}.parquet", {"k": [number, -number], "v": [number, -number]})
+        one.build().compile().run().raise_for_status()
+        result = two.build().compile().run()
+        result.raise_for_status()
+    assert {s.why for s in result.segments if s.output} == {"q: 1 added, 2 unchanged"}
+    for name in ("copy", "added", "last"):
+        rows = lp.scan(str(tmp_path / name)).collect().sort("k")
+        assert rows["k"].to_list() == [-3, -2, -1]
+        assert [Path(f).name for f in rows["_lazypipe_file"]] == ["3.parquet", "2.parquet", "1.parquet"]
+
+
+def test_rows_put_aside_of_a_delta_table_are_read_by_its_own_log(tmp_path: Path) -> None:
+    put(tmp_path / "in/a.parquet", {"k": [1, 2], "v": [1, -1]})
+    pipe = lp.pipeline("p", base=str(tmp_path)).source("s", "in/*.parquet").stage("t", "s", gate=POSITIVE)
+    pipe.output("t", "t", format="delta").build().compile().run().raise_for_status()
+    with pytest.raises(DefinitionError) as told:
+        reading(tmp_path, "t__quarantine", format="delta")
+    assert str(told.value) == (
+        "sources.s.uri: the files have a column '_lazypipe_file', which is reserved for lazypipe; "
+        "remove format: delta, so that the dataset is read by its own log, or rename the column"
+    )
+    reading(tmp_path, "t__quarantine").run().raise_for_status()
+    assert lp.scan(str(tmp_path / "u")).collect()["k"].to_list() == [2]

@@ -45,6 +45,8 @@ _OTHERS = {
     ".zip": "name what is in it, such as zip://*.csv::data.zip",
 }
 """Endings of names that tell no format, and what to do."""
+_BY_OWN_LOG = "remove format: delta, so that the dataset is read by its own log, or rename the column"
+"""What to do about a column of a Delta table that only lazypipe writes."""
 
 
 def bind(
@@ -214,8 +216,9 @@ def _shaped(
         bound = replace(bound, changed=bound.located(_changed(columns, before)))
         columns = tuple(before)
         snapshot = Snapshot(())  # of which nothing fits
-    if snapshot.logged is None and (own := _own(columns)):
-        raise Fault(f"the files have a column {own!r}, which is reserved for lazypipe", BY_LOG, (*at, "uri"))
+    if snapshot.commit is None and (own := _own(columns)):
+        fix = BY_LOG if snapshot.logged is None else _BY_OWN_LOG
+        raise Fault(f"the files have a column {own!r}, which is reserved for lazypipe", fix, (*at, "uri"))
     try:
         if bound.reader.format == "csv":
             _check_headers(columns, bound.reader, {*contract.columns, *contract.aliases}, (*at, "uri"))

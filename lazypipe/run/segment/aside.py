@@ -21,13 +21,14 @@ from lazypipe.compile.outputs.modes import places
 from lazypipe.errors import CommitConflict, StorageError
 from lazypipe.gates.report import GateReport
 from lazypipe.gates.tap import RAW_COLUMN, RULES_COLUMN, RUN_COLUMN, Tap, quarantine_schema
+from lazypipe.incremental.before import GENERATION
 from lazypipe.incremental.merging import overtaken
 from lazypipe.plan.lineage import Column
 from lazypipe.run.recorder import Aside
 from lazypipe.run.segment.figures import Counted
 from lazypipe.run.segment.groups import fitted
 from lazypipe.run.segment.query import Query
-from lazypipe.spec.model import Output
+from lazypipe.spec.model import NOTHING, Output
 from lazypipe.storage.datasets.dataset import Dataset
 from lazypipe.storage.datasets.keyed import Rewrite, rewrite_without
 from lazypipe.storage.datasets.log import BACK, REWRITE, ROLLBACK, Commit, DataFile
@@ -205,8 +206,9 @@ def _forget_in(query: Query, aside: Dataset, node: str, names: Mapping[str, str]
     if not found.replaced:
         return
     files = run.recorder.hashed(aside.uri, found.files, aside.storage_options)
-    said = {} if work.version is None else {_AHEAD_OF: work.version + 1}
+    said: dict[str, Any] = {} if work.version is None else {_AHEAD_OF: work.version + 1}
     said |= {_WENT_BACK: current.info[BACK]} if BACK in current.info else {}
+    said |= {GENERATION: run.id} if before.tagged else {}
     try:
         commit = aside.commit(
             files,
@@ -351,8 +353,10 @@ class Quarantine:
         files: list[DataFile] = []
         for number, part in enumerate(map(self._named, tap.quarantined())):
             files += self._told_apart(number, part, few=report.quarantined <= FEW)
-        mode = "change" if follows else "replace"
-        self._commit(report, files, mode=mode, kept="replace", tagged=True, gone=gone, known=before)
+        mode, said = ("change", before.info) if before is not None and follows else ("replace", NOTHING)
+        # rows that are judged again are others of the same units
+        since = {GENERATION: said.get(GENERATION, self.run.id)}
+        self._commit(report, files, since, mode=mode, kept="replace", tagged=True, gone=gone, known=before)
 
     def _named(self, rows: pl.LazyFrame) -> pl.LazyFrame:
         return self.query.with_files(self.query.with_units(rows))
@@ -376,11 +380,21 @@ class Quarantine:
     def _hashed(self, files: Sequence[DataFile]) -> tuple[DataFile, ...]:
         return self.run.recorder.hashed(self.dataset.uri, files, self.dataset.storage_options)
 
-    def _commit(self, report: GateReport, files: Sequence[DataFile], *, mode: str, kept: str, **more: Any) -> None:
+    def _commit(
+        self,
+        report: GateReport,
+        files: Sequence[DataFile],
+        said: Mapping[str, Any] = NOTHING,
+        *,
+        mode: str,
+        kept: str,
+        **more: Any,
+    ) -> None:
         info = {
             "of": self.query.segment.output or self.name,
             **({} if self.query.work.version is None else {_AHEAD_OF: self.query.work.version + 1}),
             "gate": report.to_dict(),
+            **said,
             **self.query.tags(self.node.name),
             **self.run.recorder.info,
         }

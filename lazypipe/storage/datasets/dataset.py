@@ -30,6 +30,7 @@ from lazypipe.storage.datasets.log import (
 )
 from lazypipe.storage.datasets.units import UNIT, Units
 from lazypipe.storage.files import FileInfo
+from lazypipe.storage.scan import FILE_COLUMN
 
 __all__ = ["Dataset", "is_dataset", "scan"]
 
@@ -159,8 +160,14 @@ class Dataset:
         from lazypipe.storage.datasets.data_files import scan_files
 
         files = [f for f in commit.files if uris.join(self.uri, f.path) in units.files]
-        schema, by = commit.schema, commit.partition_by
-        frame = scan_files(self.uri, files, schema, by, self.storage_options, file_column=True)
+        schema, by, options = commit.schema, commit.partition_by, self.storage_options
+        if FILE_COLUMN in schema:  # rows put aside tell where they came from, in a column of this very name
+            number, found = units.numbers, [pl.LazyFrame(schema={**schema, UNIT: pl.UInt64()})]
+            for file in files:
+                unit = pl.lit(number[uris.join(self.uri, file.path)], dtype=pl.UInt64)
+                found.append(scan_files(self.uri, [file], schema, by, options).with_columns(unit.alias(UNIT)))
+            return pl.concat(found[1:] or found)
+        frame = scan_files(self.uri, files, schema, by, options, file_column=True)
         return units.number(frame).select(*schema, UNIT)
 
     def commit(

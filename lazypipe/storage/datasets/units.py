@@ -84,6 +84,13 @@ class Units:
         """The units that the rows get."""
         return frozenset([*self.files.values(), *(self.others.get(u, u) for u in self.wanted)])
 
+    @property
+    def numbers(self) -> Mapping[str, int]:
+        """What rows of each file get: its unit, or its number, for which the caller puts the unit."""
+        if self.first is None:
+            return self.files
+        return {file: number for number, file in enumerate(self.files, self.first)}
+
     def lies_in(self, other: Units) -> bool:
         """Whether no more is read than another reads.
 
