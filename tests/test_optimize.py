@@ -279,6 +279,10 @@ def test_folders_of_few_rows_do_not_make_a_dataset_larger(tmp_path: Path) -> Non
 def test_what_is_wrong_is_told(uri: str, tmp_path: Path) -> None:
     with pytest.raises(lp.LazypipeError, match="there is no goal 'storag'; did you mean 'storage'"):
         lp.optimize.rewrite(uri, "storag")  # type: ignore[arg-type]
+    with pytest.raises(lp.LazypipeError, match="workload=3 is none; make one with"):
+        lp.optimize.advise(pl.DataFrame({"a": [1]}), workload=3)  # type: ignore[arg-type]
+    with pytest.raises(lp.LazypipeError, match="budget=-1 is less than no time; give seconds"):
+        lp.optimize.advise(pl.DataFrame({"a": [1]}), budget=-1)
     with pytest.raises(lp.LazypipeError, match="query 2: unknown column 'prize'; did you mean 'price'"):
         lp.optimize.workload(uri, queries=["SELECT id FROM self", "SELECT prize FROM self"])
     for call in (lp.optimize.rewrite, lp.optimize.compact, lp.optimize.workload):

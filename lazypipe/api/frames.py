@@ -17,7 +17,7 @@ from lazypipe.compile.graph import outside
 from lazypipe.compile.names import check_names
 from lazypipe.compile.node import compile_checks
 from lazypipe.compile.sources.binding import bind
-from lazypipe.errors import LazypipeError, RunError, first_line
+from lazypipe.errors import LazypipeError, RunError, counted, first_line
 from lazypipe.gates.alone import Split, check_frame, split_frame
 from lazypipe.gates.report import GateReport
 from lazypipe.spec import loader, model
@@ -25,7 +25,7 @@ from lazypipe.spec.arguments import Arguments
 from lazypipe.spec.frames import lazy_frame, missing
 from lazypipe.spec.model import Fault, Origin, Step, freeze
 from lazypipe.spec.queries import read_query
-from lazypipe.spec.scope import Scope, Table
+from lazypipe.spec.scope import Scope, Table, modules
 from lazypipe.spec.types import with_names
 from lazypipe.spec.words import plain
 
@@ -74,7 +74,7 @@ def apply(
         operation = ops.operation(written)
         frames = {n: lazy_frame(f, f"frame {n!r}") for n, f in others.items()}
         tables = {n: Table(f, f.collect_schema()) for n, f in frames.items()}
-        scope = Scope(type(operation), written, tables, _params(params), frozenset(allow))
+        scope = Scope(type(operation), written, tables, _params(params), modules(allow))
         for name in operation.inputs():
             if name not in tables:
                 raise scope.fault(f"unknown frame {name!r}", missing(name, tables), "with")
@@ -139,6 +139,8 @@ def _checks(
         for uri in outside(steps, frames):
             frames[uri] = _scan_anything(uri)
         schemas = {name: other.collect_schema() for name, other in frames.items()}
+        if not frame.collect_schema() and (rows := frame.select(pl.len()).collect().item()):
+            raise LazypipeError(f"the frame has {counted(rows, 'row')} and no columns; give it one at least")
         for schema in (frame.collect_schema(), *schemas.values()):
             check_names(schema, ("rules",))
         checks = compile_checks(

@@ -34,7 +34,7 @@ from lazypipe.errors import AwayError, SourceError, StorageError, nearest
 from lazypipe.spec.arguments import Arguments
 from lazypipe.spec.loader import problems
 from lazypipe.spec.model import NOTHING, Fault, Output, Pipeline, Source, Step
-from lazypipe.spec.scope import Scope
+from lazypipe.spec.scope import Scope, modules
 from lazypipe.spec.types import dtype_name
 from lazypipe.storage import hive
 from lazypipe.storage import uri as uris
@@ -76,7 +76,7 @@ def compile_pipeline(
     env
         Where ``${NAME}`` in URIs and credentials is looked up. Default: the process environment.
     allow
-        Modules whose functions ``python`` operations may call.
+        Modules (or one) whose functions ``python`` operations may call.
     asked
         Outputs: only what they are made of is looked at, and of all else only what the definition says by itself. Default: all.
     skip_unreadable
@@ -96,7 +96,7 @@ def compile_pipeline(
     how: Any = {"now": now, "env": env, "allow": allow, "admit": admit, "recall": recall}
     faults: list[Fault] = []
     values = _parameters(pipeline, params or NOTHING, faults) | {"now": (now or EPOCH)}
-    modules = frozenset(allow)
+    allowed = modules(allow)
 
     environment = os.environ if env is None else env
     written, pipeline = pipeline, with_late_gates(with_durations(pipeline, values, faults), faults)
@@ -114,7 +114,7 @@ def compile_pipeline(
         used += more
         held = _held(outputs, uris.Redactor(tuple(used)))
         events, more = bind_openlineage(pipeline, environment, state, faults)
-        make_scope = partial(_scope, params=values, modules=modules)
+        make_scope = partial(_scope, params=values, modules=allowed)
 
         def compiled(
             binding: Callable[[str, Source], BoundSource], faults: list[Fault]
@@ -161,7 +161,7 @@ def compile_pipeline(
         raise problems(lost, pipeline.origin)
     frames = Frames(nodes)
     # most are compiled for all outputs: then no reader is missing
-    others = partial(_others, written, params, now=now, env=env, allow=modules, admit=admit) if asked else None
+    others = partial(_others, written, params, now=now, env=env, allow=allowed, admit=admit) if asked else None
     return CompiledPipeline(
         written, values, nodes, frames, segments, state, redact, outputs, held, asked, audit, events, others
     )

@@ -16,7 +16,7 @@ from lazypipe.sql.bind import tried
 from lazypipe.sql.exprs import dtype_of, settled
 from lazypipe.sql.text import SqlError
 
-__all__ = ["Guard", "Scope", "Table", "Tally", "Whole"]
+__all__ = ["Guard", "Scope", "Table", "Tally", "Whole", "modules"]
 
 FAR = 2**62
 """A moment after all others, in microseconds."""
@@ -78,6 +78,17 @@ class Asked(Mapping[str, Any]):
     def __len__(self) -> int:
         """Return how many there are."""
         return len(self._params)
+
+
+def modules(allow: Iterable[str]) -> frozenset[str]:
+    """Return the modules that a caller allows; a text is one of them, and not its letters.
+
+    Examples
+    --------
+    >>> sorted(modules(["a", "b.c"])), sorted(modules("b.c"))
+    (['a', 'b.c'], ['b.c'])
+    """
+    return frozenset([allow] if isinstance(allow, str) else allow)
 
 
 @dataclass(frozen=True)

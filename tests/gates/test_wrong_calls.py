@@ -41,6 +41,14 @@ def test_what_is_no_rule(call: Any, rules: Any, said: str) -> None:
     assert str(caught.value) == said
 
 
+@pytest.mark.parametrize("call", [lp.check, lp.split])
+def test_rows_without_columns(call: Any) -> None:
+    for frame in (pl.DataFrame(height=3), pl.LazyFrame(height=3)):
+        with pytest.raises(LazypipeError, match="the frame has 3 rows and no columns; give it one at least"):
+            call(frame, [{"row_count": {"min": 1}}])
+    call(pl.DataFrame(), [{"row_count": {"max": 1}}])
+
+
 @pytest.mark.parametrize("rule", ["unique", "primary_key", "foreign_key", "cardinality"])
 def test_values_that_polars_cannot_compare_are_no_keys(rule: str) -> None:
     frame = pl.DataFrame({"o": [object(), object()]})

@@ -158,6 +158,7 @@ class TestPython:
     def test_calls_a_function_of_an_allowed_module(self, module: str) -> None:
         step = {"python": {"call": f"{module}:keep", "arguments": {"least": 2}}}
         assert lp.apply(step, T, allow=[module]).collect().rows() == [(2, "b")]
+        assert lp.apply(step, T, allow=module).collect().rows() == [(2, "b")], "one module, and not its letters"
         step = {"python": {"call": f"{module}:with_other", "with": ["other"]}}
         assert sorted(lp.apply(step, T, allow=[module], other=U).collect().rows()) == [(1, "a", 0.5), (1, "a", 1.5)]
         assert lp.apply({"python": keep}, T).collect().height == 2, "from Python, a function itself"

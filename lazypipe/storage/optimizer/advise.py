@@ -123,6 +123,12 @@ def advise(
     known = ("polars", "pyarrow")
     if wrong := [w for w in writers or () if w not in known]:
         raise LazypipeError(f"there is no writer {wrong[0]!r}; {nearest(wrong[0], known, 'writers')}")
+    if not isinstance(workload, Workload | None):
+        raise LazypipeError(
+            f"workload={workload!r} is none; make one with lp.optimize.workload or lp.optimize.Workload"
+        )
+    if budget is not None and not budget >= 0:
+        raise LazypipeError(f"budget={budget!r} is less than no time; give seconds, or None for no limit")
     asked = workload or Workload()
     if asked.access == "append heavy":  # each append would be put in order, and into folders, by itself
         keep_order, partition_by = True, partition_by or ()
