@@ -208,7 +208,7 @@ def test_stream(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert first[20:].startswith("done in ")
     assert first.endswith(" s, large +1; 1 left")
     assert second.endswith(" s, large +1")
-    assert run(capsys, "stream", path, "--once") == (0, "", "")
+    assert run(capsys, "stream", path, "--once") == (0, "", "nothing new\n")
     pl.DataFrame({"id": [7], "customer": ["b"], "amount": [5000]}).write_parquet(tmp_path / "in/7.parquet")
     code, out, err = run(capsys, "stream", path, "--json", "--every", "1s")
     assert code == 1

@@ -273,10 +273,10 @@ def _stream(options: argparse.Namespace) -> int:
         allow=options.allow,
         on_retry=lambda error, wait: say(f"{error}; again in {max(1, round(wait))} s"),
     )
-    code, told = 0, list[str]()
+    code, told, batches = 0, list[str](), 0
     with stream.until_signalled():
         for result in stream:
-            code = result.exit_code
+            code, batches = result.exit_code, batches + 1
             if options.json:
                 write_json(result.to_dict(), indent=None)
             else:
@@ -286,6 +286,8 @@ def _stream(options: argparse.Namespace) -> int:
             if code and (failed != told or not failed):
                 _tell(result)
             told = failed
+    if options.once and not batches:
+        say("nothing new")
     return code
 
 
