@@ -60,15 +60,18 @@ def decide_export(
         return Work("wait", awaited[0])
     why = "full rebuild requested" if terms.full else strategy.reasons[0]
     commit = None if terms.full else _last(plan, segment.output)
-    if commit is not None and not terms.bound.is_set:
-        work, other = None, _is_another(plan, segment, commit)
-        # what cannot be told apart is written once more, which needs nothing of what was there
-        with suppress(LazypipeError):
-            work = decided(Before.of(commit, plan.redact(plan.outputs[segment.output].to)), commit)
-        if work is not None and work.kind == "none" and not other:
-            return replace(work, commit=commit)
-        why = other or (why if work is None or work.kind == "none" else work.why)
-    return replace(decided(None, None), why=why, commit=None, version=None)
+    made = decided(None, None)
+    if commit is None:
+        return replace(made, why=why)
+    work, other = None, _is_another(plan, segment, commit)
+    # what cannot be told apart is written once more, which needs nothing of what was there
+    with suppress(LazypipeError):
+        work = decided(Before.of(commit, plan.redact(plan.outputs[segment.output].to)), commit)
+    if work is None:
+        return replace(made, why=other or why)
+    if work.kind == "none" and not other:
+        return replace(work, commit=commit)
+    return replace(made, why=other or work.why, came=work.came, went=work.went)
 
 
 def _last(plan: CompiledPipeline, name: str) -> Commit | None:

@@ -21,12 +21,10 @@ __all__ = ["Pending", "pending"]
 class Pending:
     """The outputs that a run would begin with, and their work; what is made of these follows them.
 
-    ``stateless`` are outputs that do not remember what they were made of, such as one CSV file: every run makes them anew. Of those that ``failed``
-    it cannot be told: a source of theirs, or their own log, cannot be read.
+    Of those that ``failed`` it cannot be told: a source of theirs, or their own log, cannot be read.
     """
 
     works: Mapping[str, Work]
-    stateless: tuple[str, ...] = ()
     failed: Mapping[str, LazypipeError] = field(default_factory=dict)
 
     @property
@@ -70,7 +68,6 @@ def pending(
     """
     terms = Terms("pending", look, listed, bound=bound, judge_again=False, now=now)
     works: dict[str, Work] = {}
-    stateless: list[str] = []
     failed: dict[str, LazypipeError] = {}
     unsettled: set[str] = set()
     settled = False
@@ -85,12 +82,10 @@ def pending(
                 unsettled.add(segment.node)
                 continue
             settled = True
-            if work.kind == "all" and not work.info:
-                stateless.append(segment.output)
-            elif work.kind in ("units", "all", "state"):
+            if work.kind in ("units", "all", "state"):
                 works[segment.output] = work
             if work.kind != "none":
                 unsettled.add(segment.node)
     if failed and not settled:
         raise next(iter(failed.values()))
-    return Pending(works, tuple(stateless), failed)
+    return Pending(works, failed)

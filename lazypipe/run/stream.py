@@ -95,7 +95,6 @@ class Stream:
     _times: Extents = field(default_factory=dict, repr=False)
     _tried: Mapping[str, object] | None = field(default=None, repr=False)
     _told: Mapping[str, str] = field(default_factory=dict, repr=False)
-    _exported: Mapping[str, object] | None = field(default=None, repr=False)
     _failed: bool = field(default=False, repr=False)
 
     def stop(self) -> None:
@@ -215,7 +214,6 @@ class Stream:
         self._corrupt = {(c.source, c.uri, c.size, c.stamp) for c in result.corrupt if c.stamp is not None}
         got_on = any(s.status == "done" and s.output in self._moved for s in result.segments)
         self._behind = result.left > 0 and got_on
-        self._exported = look.signature() if result.status in ("done", "unchanged") else None
         in_vain = not got_on or (result.status in ("gate_failed", "error") and not self._behind)
         self._tried = look.signature() if in_vain else None
 
@@ -231,10 +229,7 @@ class Stream:
         if _words(look.failing) != self._told:
             self._since = None
             return True
-        exports = bool(found.stateless) and look.signature() != self._exported
-        if not (found.works or exports or self._failed) or (
-            self._tried is not None and look.signature() == self._tried
-        ):
+        if not (found.works or self._failed) or (self._tried is not None and look.signature() == self._tried):
             self._since = None
             return False
         if self._behind or not self.trigger.gathers or not found.files:

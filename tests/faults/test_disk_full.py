@@ -223,7 +223,7 @@ def test_a_record_that_cannot_be_written_stops_the_run_before_it_begins(tmp_path
         ):
             made.compile().run(run="r")
         assert not (tmp_path / "out").exists()
-        made.compile().run(run="r").raise_for_status()
+        made.compile().run(run="again").raise_for_status()
 
 
 @pytest.mark.parametrize(

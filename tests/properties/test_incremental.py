@@ -1081,7 +1081,7 @@ class World:
                 if not {"format", "partition_by"} & {*output} or output.get("partition_by") == self.called["k"]:
                     laid = called(OUTPUT[(0, 2, -1)[len(rows) % 3]], self.called)
                     if self.called["k"] in self.columns_of(name) or not laid.get("partition_by"):
-                        self.data["outputs"][name] = {**laid}
+                        self.data["outputs"][name] = {k: v for k, v in output.items() if k == "from"} | laid
             case "whole" if self.waits:
                 (self.folder("a", index) / "_SUCCESS").touch()
             case "rename":
@@ -1191,9 +1191,18 @@ def exports(data: dict[str, Any]) -> set[str]:
 
 
 def made_again(data: dict[str, Any]) -> set[str | None]:
-    """Return the outputs that any run may make anew, though nothing has come: files, and what rules about the clock judge."""
-    clocks = {n for n in data["outputs"] if re.search("in_past|in_future|freshness", str(data["stages"].get(n)))}
-    return {*exports(data), *clocks, None}
+    """Return the outputs that any run may make anew, though nothing has come: what rules about the clock judge, and what is made of that."""
+    nodes = {**data["sources"], **data["stages"]}
+
+    def looks_at_the_clock(name: str, seen: frozenset[str]) -> bool:
+        said = str(nodes.get(name))
+        if re.search("in_past|in_future|freshness", said):
+            return True
+        read = [n for n in nodes if n not in seen and f"'{n}'" in said]
+        return any(looks_at_the_clock(n, seen | {n}) for n in read)
+
+    made = {n: o.get("from", n) for n, o in data["outputs"].items()}
+    return {*(n for n, stage in made.items() if looks_at_the_clock(stage, frozenset({stage}))), None}
 
 
 def counts(result: lp.RunResult) -> dict[str, Any]:

@@ -214,12 +214,33 @@ def test_terms_about_files_that_went_or_changed_stop_no_export(base: Path, term:
     assert (base / "report.csv").read_text() == "id,amount\n4,500\n"
 
 
-def test_a_run_over_some_of_the_files_writes_it(base: Path) -> None:
+def test_a_run_over_some_of_the_files_leaves_it_as_it_is(base: Path) -> None:
     outputs = {"large": {"to": "report.csv"}, "rows": {"from": "orders", "to": "out/rows"}}
     changes = {"outputs": outputs}
     assert run(base, changes=changes)["large"] == "done"
-    assert run(base, changes=changes, since="2001-01-01") == {"large": "done", "rows": "unchanged"}
-    assert run(base, changes=changes) == {"large": "unchanged", "rows": "unchanged"}
+    for how in ({"since": "2001-01-01"}, {"max_files": 1}, {}):
+        assert run(base, changes=changes, **how) == {"large": "unchanged", "rows": "unchanged"}
+    put(base, "b", (3, 60))
+    assert run(base, changes=changes, max_files=1) == {"large": "done", "rows": "done"}
+    assert (base / "report.csv").read_text() == "id,amount\n2,50\n3,60\n"
+
+
+def test_a_stream_writes_it_when_something_came(base: Path) -> None:
+    pipe = lp.Pipeline.from_dict({**DATA, "outputs": {"large": {"to": "report.csv"}}}, base=str(base))
+    for most in (None, 1):
+        assert [r.status for r in lp.stream(pipe, lp.Trigger(once=True), max_files=most)] == (
+            ["done"] if most is None else []
+        )
+    put(base, "b", (3, 60))
+    put(base, "c", (4, 70))
+    assert [r.status for r in lp.stream(pipe, lp.Trigger(once=True), max_files=1)] == ["done"]
+    assert (base / "report.csv").read_text() == "id,amount\n2,50\n3,60\n4,70\n"
+    # three files must have come before a batch begins, of which one is there: of those that are known, none counts
+    put(base, "d", (5, 80))
+    stream = lp.stream(pipe, lp.Trigger("1s", files=3), sleep=lambda _: stream.stop())
+    assert [r.status for r in stream] == []
+    os.remove(base / "report.csv")
+    assert [r.status for r in lp.stream(pipe, lp.Trigger(once=True))] == ["done"]
 
 
 def test_a_delivery_that_is_not_whole_is_waited_for(base: Path) -> None:

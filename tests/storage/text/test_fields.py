@@ -237,5 +237,5 @@ def test_a_connection_that_is_lost_as_fields_are_looked_for() -> None:
         file = FileInfo(f"{data}a.ndjson", 9)
         faults.fail("read", ConnectionResetError(104, "Connection reset by peer"))
         assert refusal([file], a="Int64") == (
-            "faulty://a.ndjson: is not readable as ndjson: Connection reset by peer; fix the cause and run again"
+            "faulty://a.ndjson: cannot be read: Connection reset by peer; check permissions and network"
         )
