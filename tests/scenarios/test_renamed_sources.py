@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,10 +32,10 @@ def deliver(place: Path, name: str, *ids: int) -> None:
     os.utime(file, ns=(10**18, 10**18))
 
 
-def plan(place: Path, mode: str, **sources: str) -> lp.Plan:
+def plan(place: Path, mode: str, *, then: Sequence[dict[str, Any]] = (), **sources: str) -> lp.Plan:
     """Compile a stage of all rows of some sources, in their order."""
     first, *rest = sources
-    unions = [{"union": {"with": name}} for name in rest]
+    unions = [*({"union": {"with": name}} for name in rest), *then]
     return lp.Pipeline.from_dict(
         {
             "version": 1,
@@ -153,4 +154,17 @@ def test_a_feed_of_keys_to_delete_may_be_renamed(place: Path) -> None:
     deliver(place, "a/3", 2)
     plan(place, "upsert", a="[ab]/*.csv").run()
     assert deleting("c").run().status == "unchanged"
+    assert ids(place) == [0, 1, 2]
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_one_more_of_an_output_that_is_made_of_groups(place: Path, full: bool) -> None:
+    """It is made of all that is there in any run: a source that was not read before has lost nothing."""
+
+    def made(**sources: str) -> lp.Plan:
+        return plan(place, "upsert", then=[{"aggregate": {"by": ["id"], "aggregate": {"n": "count(*)"}}}], **sources)
+
+    made(a="a/*.csv").run().raise_for_status()
+    result = made(a="a/*.csv", b="b/*.csv").run(full=full)
+    assert result.status == "done"
     assert ids(place) == [0, 1, 2]
